@@ -1,0 +1,1 @@
+"""AMK: Llama-family models compiled into one persistent kernel."""

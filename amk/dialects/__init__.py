@@ -1,0 +1,1 @@
+"""The dialects of AMK: nn, tile and task."""

@@ -1,0 +1,1 @@
+"""Executable meanings of the dialects, as numpy functions for xdsl.interpreter."""
