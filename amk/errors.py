@@ -6,13 +6,13 @@ from __future__ import annotations
 class AmkError(Exception):
     """A mistake that the user can act on.
 
-    The message is one line: what is wrong, where, and what to do about it. Command line tools print it
-    as ``error: <message>`` (or ``file:line:col: error: <message>`` where `location` is known) to standard
-    error and exit with status 1, without a traceback.
+    The message is one line: what is wrong, where, and what to do about it. Command line tools print
+    it as ``error: <message>`` (or ``file:line:col: error: <message>`` where `location` is known) to
+    standard error and exit with status 1, without a traceback.
     """
 
     def __init__(self, message: str, *, location: str | None = None) -> None:
-        """Create the error; `location` is ``file:line:col`` of the IR that is at fault, where known."""
+        """Create the error; `location` is ``file:line:col`` of the IR at fault, where known."""
         super().__init__(" ".join(message.split()))
         self.location = location
 

@@ -171,6 +171,11 @@ class ModelOp(IRDLOperation):
         """The number of logits."""
         return tensor_of(self.return_op.logits, "logits").get_shape()[0]
 
+    @property
+    def eos_tokens(self) -> tuple[int, ...]:
+        """The tokens that end a text."""
+        return cast(DenseArrayBase[IntegerType], self.eos).get_values()
+
     def parameters(self) -> Iterator[ParamOp]:
         """Every `nn.param` of the model, in program order."""
         return (op for op in self.walk() if isinstance(op, ParamOp))
@@ -186,7 +191,7 @@ class ModelOp(IRDLOperation):
         if not isinstance(self.body.block.last_op, ReturnOp):
             raise VerifyException("body must end in nn.return")
         self._verify_parameters()
-        for token in cast(DenseArrayBase[IntegerType], self.eos).get_values():
+        for token in self.eos_tokens:
             if not 0 <= token < self.vocabulary:
                 raise VerifyException(f"eos token {token} is outside 0..{self.vocabulary - 1}")
 
@@ -372,7 +377,7 @@ class ParamOp(IRDLOperation):
     def __init__(self, key: str, result_type: Attribute) -> None:
         super().__init__(properties={"key": StringAttr(key)}, result_types=[result_type])
 
-    def keys(self) -> tuple[str, ...]:
+    def checkpoint_keys(self) -> tuple[str, ...]:
         """The checkpoint keys that the op stands for: one per layer, or one if it names none."""
         repeat = self.parent_op()
         if LAYER_PLACEHOLDER not in self.key.data or not isinstance(repeat, RepeatOp):

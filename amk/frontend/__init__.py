@@ -1,0 +1,1 @@
+"""From a checkpoint to the `nn` dialect: checkpoint readers, config translation and tokenizers."""
