@@ -1,0 +1,1 @@
+"""Command line tools. Each module has `main(argv) -> int`, which returns the exit status."""

@@ -1,0 +1,1 @@
+"""What every level shares: locations, diagnostics, levels, parsing and verification."""
