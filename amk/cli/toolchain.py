@@ -1,14 +1,17 @@
-"""Where the compilers of this machine are."""
+"""The compilers, GPUs and folders of this machine."""
 
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
 import functools
+import importlib.util
 import os
 import shutil
 import subprocess
 import sysconfig
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -53,23 +56,92 @@ def _compiles_cxx20(compiler: str) -> bool:
     return result.returncode == 0
 
 
+def find_nvrtc() -> Path | None:
+    """The run-time compiler library, from the PyPI wheels, a CUDA toolkit or the linker's path."""
+    folders = [
+        *sorted((Path(sysconfig.get_path("purelib")) / "nvidia").glob("cu*/lib"), reverse=True),
+        *(
+            Path(os.environ[name]) / "lib64"
+            for name in ("CUDA_HOME", "CUDA_PATH")
+            if name in os.environ
+        ),
+        Path("/usr/local/cuda/lib64"),
+    ]
+    for folder in folders:
+        for file in sorted(folder.glob("libnvrtc.so*"), reverse=True):
+            return file
+    name = ctypes.util.find_library("nvrtc")
+    return None if name is None else Path(name)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What the CUDA driver says of one GPU."""
+
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    memory_bytes: int
+
+    def describe(self) -> str:
+        """One line."""
+        major, minor = self.capability
+        memory = self.memory_bytes / 2**30
+        return f"{self.name}, sm_{major}{minor}, {self.multiprocessors} SMs, {memory:.0f} GiB"
+
+
+# From cuda.h: CUdevice_attribute.
+_MULTIPROCESSOR_COUNT = 16
+_CAPABILITY_MAJOR = 75
+_CAPABILITY_MINOR = 76
+
+
 @functools.cache
-def gpu_count() -> int:
-    """How many GPUs the CUDA driver shows; 0 without a driver."""
+def read_gpus() -> tuple[tuple[Gpu, ...], str]:
+    """The GPUs that the CUDA driver shows, or none and the reason, in words."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return 0
+        return (), "no CUDA driver (libcuda.so.1) on this machine"
+    status = driver.cuInit(0)
     count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
+    if status != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return (), f"the CUDA driver finds no usable GPU (cuInit returned {status})"
+    if count.value == 0:
+        return (), "the CUDA driver finds no GPU (is CUDA_VISIBLE_DEVICES set?)"
+    return tuple(_read_gpu(driver, index) for index in range(count.value)), ""
+
+
+def _read_gpu(driver: ctypes.CDLL, index: int) -> Gpu:
+    device = ctypes.c_int(0)
+    driver.cuDeviceGet(ctypes.byref(device), index)
+    name = ctypes.create_string_buffer(256)
+    driver.cuDeviceGetName(name, len(name), device)
+    memory = ctypes.c_size_t(0)
+    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+
+    def attribute(number: int) -> int:
+        value = ctypes.c_int(0)
+        driver.cuDeviceGetAttribute(ctypes.byref(value), number, device)
+        return value.value
+
+    return Gpu(
+        name=name.value.decode(errors="replace"),
+        capability=(attribute(_CAPABILITY_MAJOR), attribute(_CAPABILITY_MINOR)),
+        multiprocessors=attribute(_MULTIPROCESSOR_COUNT),
+        memory_bytes=memory.value,
+    )
 
 
 def has_gpu() -> bool:
     """Whether there is a GPU and CuPy to use it."""
-    if gpu_count() == 0:
-        return False
-    import importlib.util
+    gpus, _ = read_gpus()
+    return bool(gpus) and importlib.util.find_spec("cupy") is not None
 
-    return importlib.util.find_spec("cupy") is not None
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: AMK_CACHE, else `amk` in the user's cache folder."""
+    if os.environ.get("AMK_CACHE"):
+        return Path(os.environ["AMK_CACHE"])
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "amk"

@@ -26,7 +26,8 @@ for name in ("HOME", "XDG_CACHE_HOME", "CUDA_HOME", "CUDA_PATH"):
         config.environment[name] = os.environ[name]  # noqa: F821
 config.environment["OMP_NUM_THREADS"] = "1"  # noqa: F821
 
-# `REQUIRES: nvcc` and `REQUIRES: gpu` in a test.
+# `REQUIRES: nvcc`, `cxx` or `gpu` in a test; `lit --param fast=1` leaves those tests out.
+fast = "fast" in lit_config.params  # noqa: F821
 sys.path.insert(0, str(repository))
 from amk.cli.toolchain import find_cxx, find_nvcc, has_gpu  # noqa: E402
 
@@ -35,5 +36,5 @@ for feature, present in (
     ("cxx", find_cxx() is not None),
     ("gpu", has_gpu()),
 ):
-    if present:
+    if present and not fast:
         config.available_features.add(feature)  # noqa: F821
