@@ -89,6 +89,8 @@ class AmkOptMain(xDSLOptMain):
         # The list of passes imports every one of them, so it is made only when it is shown.
         self._wants_help = any(a in ("-h", "--help") for a in command_line.arguments)
         super().__init__("Runs passes over a module of AMK.", command_line.arguments)
+        # The custom format of an op may not be able to print one that is invalid.
+        self.args.print_op_generic |= self.args.no_verify
 
     # xDSLOptMain calls these while it is constructed.
 

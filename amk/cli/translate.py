@@ -44,7 +44,7 @@ def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--arch",
         metavar="ARCH",
-        help=f"such as sm_80 or sm_120; default: the module's {TARGET_ATTRIBUTE}, or {DEFAULT_ARCH}",
+        help=f"e.g. sm_80; default: the module's {TARGET_ATTRIBUTE}, or {DEFAULT_ARCH}",
     )
     parser.add_argument("-o", "--output-file", metavar="FILE", help="write to FILE, else to stdout")
     parser.add_argument("input_file", metavar="FILE", nargs="?", help="input, else stdin")

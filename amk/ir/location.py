@@ -70,6 +70,7 @@ class LocatedParser(Parser):
         """Parse `text`; `name` is the file name that locations carry."""
         super().__init__(ctx, text, name)
         self._file_name = StringAttr(name)
+        self._operation_span = self._current_token.span
         self._line_starts = [0]
         start = text.find("\n")
         while start >= 0:
@@ -78,7 +79,7 @@ class LocatedParser(Parser):
 
     def parse_operation(self) -> Operation:
         """Parse one operation and attach the position at which it starts."""
-        span = self._current_token.span
+        span = self._operation_span = self._current_token.span
         try:
             op = super().parse_operation()
         except VerifyException as error:
@@ -86,6 +87,14 @@ class LocatedParser(Parser):
         if isinstance(op.location, UnknownLoc):
             op.location = self._location_at(span.start)
         return op
+
+    def _get_op_by_name(self, name: str) -> type[Operation]:
+        # As in xDSL, whose error points at the token after the name, perhaps lines further down.
+        stack = self._parser_state.dialect_stack
+        op_type = self.ctx.get_optional_op(name, dialect_stack=stack)
+        if op_type is None:
+            self.raise_error(f"Operation {name} is not registered", self._operation_span)
+        return op_type
 
     def current_location(self) -> str:
         """`file:line:col` of the token that is parsed next."""
