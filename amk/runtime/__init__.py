@@ -1,0 +1,1 @@
+"""Running printed programs: constants, packing, launching on a GPU or the CPU, generating."""
