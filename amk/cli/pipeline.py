@@ -13,6 +13,7 @@ from xdsl.utils.exceptions import ArgSpecParseError
 from amk.cli.common import did_you_mean
 from amk.errors import AmkError
 from amk.ir.levels import Level, level_of
+from amk.ir.location import location_of
 from amk.passes import PassEntry, consumed_level, lowering_path
 
 
@@ -115,7 +116,8 @@ def missing_pass(
     path = None if level is None else lowering_path(level, wanted, dict(passes))
     if path is not None and len(path) == 1:
         return path[0]
-    raise AmkError(wrong_level(f"--{step.name}", level, wanted, path))
+    message = wrong_level(f"--{step.name}", level, wanted, path)
+    raise AmkError(message, location=location_of(module))
 
 
 def wrong_level(

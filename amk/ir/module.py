@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, UnknownLoc
 from xdsl.ir import Operation
 from xdsl.traits import NoTerminator
 from xdsl.utils.exceptions import (
@@ -32,12 +32,16 @@ def parse_module(
         ctx = new_context()
     parser = LocatedParser(ctx, text, name)
     try:
-        return parser.parse_module(implicit_module)
+        module = parser.parse_module(implicit_module)
     except ParseError as error:
         raise _parse_diagnostic(error) from error
     except (UnregisteredConstructException, ValueError) as error:
         # Raised without a position by xDSL's attribute constructors: the current token is close.
         raise Diagnostic(str(error), location=parser.current_location()) from error
+    first = module.body.block.first_op
+    if isinstance(module.location, UnknownLoc) and first is not None:
+        module.location = first.location  # a module that the text does not spell out
+    return module
 
 
 def _parse_diagnostic(error: ParseError) -> Diagnostic:

@@ -178,6 +178,8 @@ def register_toys(ctx: Context) -> None:
 
 @pytest.fixture
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make amk-opt know the toy ops and the toy passes instead of the real passes."""
+    """Make the drivers know the toy ops and the toy passes instead of the real passes."""
+    monkeypatch.setattr("amk.passes.all_passes", toy_passes)
     monkeypatch.setattr("amk.cli.opt.all_passes", toy_passes)
     monkeypatch.setattr("amk.cli.opt.register_all", register_toys)
+    monkeypatch.setattr("amk.dialects.register_all", register_toys)

@@ -93,7 +93,7 @@ def test_names_the_passes_where_several_are_missing(
     out, err = capsys.readouterr()
     assert not out
     assert err == (
-        "error: --check-task takes task IR, but the module is nn IR: "
+        f"{file}:1:1: error: --check-task takes task IR, but the module is nn IR: "
         f"run amk-opt {passes_of_the_toys} first\n"
     )
 
@@ -104,7 +104,7 @@ def test_no_way_back_to_a_more_abstract_level(
     file = write(tmp_path, '"task.toy"() : () -> ()\n"tile.toy"() : () -> ()')
     assert main(["--to-tile", file]) == 1
     assert capsys.readouterr().err == (
-        "error: --to-tile takes nn IR, but the module is task IR: "
+        f"{file}:1:1: error: --to-tile takes nn IR, but the module is task IR: "
         "no pass leads back from task to nn\n"
     )
 
