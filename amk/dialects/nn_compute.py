@@ -41,7 +41,6 @@ from amk.dialects.nn_structure import (
     int_attr,
     matrix_shape,
     require_positive,
-    require_same_length,
     tensor_of,
     vector_length,
     vector_type,
@@ -99,7 +98,7 @@ class RMSNormOp(IRDLOperation):
         )
 
     def verify_(self) -> None:
-        require_same_length({"x": self.x, "gain": self.gain})
+        vector_length(self.x, "x")
         if not 0.0 <= self.eps.value.data < math.inf:
             raise VerifyException(f"eps must be finite and not negative, got {self.eps.value.data}")
 
@@ -269,7 +268,7 @@ class _Binary(IRDLOperation, ABC):
         super().__init__(operands=[lhs, rhs], result_types=[lhs.type])
 
     def verify_(self) -> None:
-        require_same_length({"lhs": self.lhs, "rhs": self.rhs})
+        vector_length(self.lhs, "operand")
 
 
 @irdl_op_definition

@@ -103,14 +103,6 @@ def require_positive(**attributes: Int64Attr) -> None:
             raise VerifyException(f"{name} must be at least 1, got {attribute.value.data}")
 
 
-def require_same_length(vectors: dict[str, SSAValue]) -> None:
-    lengths = {what: vector_length(value, what) for what, value in vectors.items()}
-    if len(set(lengths.values())) > 1:
-        raise VerifyException(
-            "lengths differ: " + ", ".join(f"{what} has {n}" for what, n in lengths.items())
-        )
-
-
 @irdl_op_definition
 class ModelOp(IRDLOperation):
     """One decode step of a model, as a function of (`tensor<i32>` token, `index` position).
