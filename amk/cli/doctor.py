@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import re
 import shlex
 import shutil
@@ -20,7 +19,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from amk.cli.common import run_tool
-from amk.cli.toolchain import cache_folder, find_cxx, find_nvcc, find_nvrtc, read_gpus
+from amk.cli.toolchain import find_cxx, find_nvcc, find_nvrtc, read_gpus
+from amk.runtime import cache
 
 MINIMUM_PYTHON = (3, 11)
 CORE = ("xdsl", "numpy", "safetensors", "tokenizers", "gguf", "jinja2", "lark")
@@ -123,14 +123,12 @@ def _demo_checkpoint() -> Finding:
 
 
 def _cache() -> Finding:
-    folder = cache_folder()
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free / 2**30
-    usable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
-    found = f"{folder} ({free:.0f} GiB free)" if usable else None
-    remedy = f"{existing} is not writable: set AMK_CACHE to a folder that is"
+    folder = cache.cache_dir()
+    # Where the configured folder cannot be written, the cache is one that this process removes.
+    lasting = folder == cache._configured()
+    free = shutil.disk_usage(folder).free / 2**30
+    found = f"{folder} ({free:.0f} GiB free)" if lasting else None
+    remedy = f"the cache folder is not writable: set {cache.DIRECTORY_VARIABLE} to one that is"
     return Finding("cache folder", "keeping compiled kernels", found, remedy)
 
 

@@ -137,11 +137,3 @@ def has_gpu() -> bool:
     """Whether there is a GPU and CuPy to use it."""
     gpus, _ = read_gpus()
     return bool(gpus) and importlib.util.find_spec("cupy") is not None
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: AMK_CACHE, else `amk` in the user's cache folder."""
-    if os.environ.get("AMK_CACHE"):
-        return Path(os.environ["AMK_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "amk"

@@ -48,9 +48,9 @@ def test_a_probe_that_breaks_is_a_row(
 def test_an_unusable_cache_folder(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("AMK_CACHE", "/dev/null/cache")
+    monkeypatch.setenv("AMK_CACHE_DIR", "/dev/null/cache")
     doctor.main([])
-    assert "set AMK_CACHE to a folder that is" in capsys.readouterr().out
+    assert "set AMK_CACHE_DIR to one that is" in capsys.readouterr().out
 
 
 def test_imports_nothing_heavy() -> None:
