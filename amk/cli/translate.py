@@ -76,16 +76,22 @@ def choose_arch(module: ModuleOp, requested: str | None) -> str:
     return arch
 
 
+def require_task_level(module: ModuleOp) -> None:
+    """Raise an AmkError that names the passes to run if `module` is not at task level."""
+    level = level_of(module)
+    if level is Level.TASK:
+        return
+    path = None if level is None else lowering_path(level, Level.TASK)
+    message = wrong_level("amk-translate", level, Level.TASK, path)
+    raise AmkError(message, location=location_of(module))
+
+
 def translate(module: ModuleOp, target: str) -> str:
     """The program for `target` (an architecture, or `host`) that `module` describes.
 
     Raises AmkError where the module is not at task level, or where its schedule does not verify.
     """
-    level = level_of(module)
-    if level is not Level.TASK:
-        path = None if level is None else lowering_path(level, Level.TASK)
-        message = wrong_level("amk-translate", level, Level.TASK, path)
-        raise AmkError(message, location=location_of(module))
+    require_task_level(module)
     from amk import backends
     from amk.passes import verify_schedule
 
@@ -98,6 +104,7 @@ def _run(argv: Sequence[str]) -> int:
     text, name = read_input(arguments.input_file)
     module = parse_module(text, name)
     verify_module(module)
+    require_task_level(module)
     target = HOST_TARGET if arguments.to_cpp else choose_arch(module, arguments.arch)
     write_output(arguments.output_file, translate(module, target))
     return 0
