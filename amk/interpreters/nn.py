@@ -130,8 +130,9 @@ class NNRunner:
         return new
 
     def _check_step(self, state: ModelState, token: int, position: int) -> None:
-        if state.dtype != self.dtype:
-            raise AmkError(f"state of {state.dtype} for a runner of {self.dtype}: use new_state()")
+        found = np.dtype(state.dtype)
+        if found != self.dtype:
+            raise AmkError(f"state of {found} for a runner of {self.dtype}: use new_state()")
         if not 0 <= token < self.model.vocabulary:
             raise AmkError(f"token {token} is outside 0..{self.model.vocabulary - 1}")
         context = self.model.context.value.data
