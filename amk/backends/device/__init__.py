@@ -1,0 +1,125 @@
+"""The device layer: C++ and CUDA text that every printed program carries in front of its own code.
+
+A target's text is the concatenation of small headers, each one mechanism; a target differs from
+another by the headers that it lists, not by conditions inside them. The text expects constants in
+``namespace amk::config`` before it (`CONFIG_KEYS`); ``README.md`` describes what it offers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+
+_CUDA = (
+    "cuda/platform.cuh",
+    "common/types.h",
+    "common/math.h",
+    "common/tiling.h",
+    "cuda/packets.cuh",
+    "cuda/barriers.cuh",
+    "{copy}",
+    "cuda/block.cuh",
+    "cuda/worker.cuh",
+    "cuda/producer.cuh",
+    "cuda/receive.cuh",
+    "cuda/dot.cuh",
+    "cuda/product.cuh",
+    "cuda/attention.cuh",
+    "cuda/combine.cuh",
+    "cuda/phases.cuh",
+    "cuda/run.cuh",
+)
+_HOST = (
+    "host/platform.h",
+    "common/types.h",
+    "common/math.h",
+    "common/tiling.h",
+    "host/packets.h",
+    "host/worker.h",
+    "host/product.h",
+    "host/attention.h",
+    "host/phases.h",
+    "host/run.h",
+)
+
+
+def _cuda(copy: str) -> tuple[str, ...]:
+    return tuple(name.format(copy=copy) for name in _CUDA)
+
+
+HEADERS: Mapping[str, tuple[str, ...]] = {
+    "sm_80": _cuda("cuda/copy_async.cuh"),
+    "sm_90": _cuda("cuda/copy_bulk.cuh"),
+    "sm_120": _cuda("cuda/copy_bulk.cuh"),
+    "host": _HOST,
+}
+"""The headers of each target, in the order in which they are printed."""
+
+CONFIG_KEYS = (
+    "kWorkers",
+    "kSlices",
+    "kProducers",
+    "kSlotBytes",
+    "kSlots",
+    "kWindow",
+    "kOperandBytes",
+    "kScoreBytes",
+    "kPrivateBytes",
+)
+"""Names of the ``int`` constants of ``namespace amk::config``."""
+
+SLICES = 8
+_STEP_COLUMNS = {"f32": 16, "bf16": 32}
+_VALUE_BYTES = {"f32": 4, "bf16": 2}
+_OPERAND_STEP_BYTES = 64
+
+
+def device_text(target: str) -> str:
+    """The device layer of `target`: a key of `HEADERS`."""
+    root = files(__package__)
+    return "\n".join(
+        root.joinpath(name).read_text(encoding="utf-8").rstrip() + "\n" for name in HEADERS[target]
+    )
+
+
+def operand_bytes(columns: int, dtype: str) -> int:
+    """Bytes per consumer warp for the operand of a product over `columns`; dtype "f32" or "bf16"."""
+    steps = -(-columns // _STEP_COLUMNS[dtype])
+    chunks = SLICES
+    while -(-steps // chunks) > 8:
+        chunks += SLICES
+    bounds = [c * steps // chunks for c in range(chunks + 1)]
+    lengths = [b - a for a, b in zip(bounds, bounds[1:], strict=False)]
+    return _OPERAND_STEP_BYTES * max(sum(lengths[s::SLICES]) for s in range(SLICES))
+
+
+def combine_bytes(elements: int) -> int:
+    """Bytes per consumer warp for a combine of that many elements in one worker.
+
+    config kOperandBytes is the maximum of this and of `operand_bytes`, over all tasks.
+    """
+    return _align(4 * (-(-elements // SLICES) + 16), 16)
+
+
+def attention_bytes(dtype: str, head: int, group: int, units: int, tiles: int = 1) -> int:
+    """Scratch bytes of an attention task: config kScoreBytes is the maximum over the tasks.
+
+    `dtype` of the cache, `head` size, query heads in a `group`, `units` (Z) of a split. With two
+    `tiles` the copies of old keys and values of longer splits overlap with the arithmetic.
+    """
+    row = head * _VALUE_BYTES[dtype]
+    return group * head * 4 + 2 * row + tiles * 32 * units * (2 * row + 16)
+
+
+def shared_bytes(config: Mapping[str, int]) -> int:
+    """Dynamic shared memory of a block: what ``amk::shared_bytes()`` returns for this config."""
+    size = config["kSlots"] * config["kSlotBytes"]
+    size = _align(size, 128) + max(SLICES * config["kOperandBytes"], config["kScoreBytes"])
+    size = _align(size, 16) + 4 * 4 * (4 * (SLICES * 8 + 8) + 3 * SLICES)  # reductions
+    size = _align(size, 8) + 2 * 8 * config["kSlots"]  # barriers
+    size += 4 * (4 + 1 + 1 + 2)  # arrivals, flags, results of argmax
+    return _align(_align(size, 16) + (config["kPrivateBytes"] or 16), 128)
+
+
+def _align(size: int, unit: int) -> int:
+    return -(-size // unit) * unit

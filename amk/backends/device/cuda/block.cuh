@@ -1,0 +1,51 @@
+namespace amk {
+
+// Shared memory of a block.
+constexpr int kProducers = config::kProducers;
+constexpr int kThreads = (kSlices + kProducers) * 32;
+constexpr int kSlots = config::kSlots;
+constexpr int kWindow = config::kWindow / kProducers;  // stages in flight per producer
+static_assert(kSlots % kSlices == 0, "a slot belongs to one consumer warp");
+static_assert(kSlices % kProducers == 0, "a slot belongs to one producer warp");
+static_assert(kWindow > 0 && kWindow * kProducers <= kSlots, "the window fits the ring");
+static_assert(config::kSlotBytes == 4096, "a stage has up to eight steps of 512 bytes");
+static_assert(config::kOperandBytes % 16 == 0, "slices start at multiples of 16 bytes");
+
+constexpr int kBatchBlocks = 4;   // row blocks whose partial sums are reduced together
+constexpr int kBatchRows = kBatchBlocks * 8;
+constexpr int kBatchBuffers = 4;
+
+// The operands of a product, one slice per warp; attention uses the same memory as a whole.
+constexpr int kSliceBytes = config::kOperandBytes;
+constexpr int kScratchBytes =
+    kSlices * kSliceBytes > config::kScoreBytes ? kSlices * kSliceBytes : config::kScoreBytes;
+
+// Partial results of a batch, one column per slice. Row stride 72: the four blocks of a warp's
+// read fall into different banks.
+struct Reduction {
+  float row[kBatchBlocks][kSlices * 8 + 8];
+  float stat[kSlices];
+  float best_value[kSlices];
+  int best_index[kSlices];
+};
+
+struct alignas(128) Block {
+  unsigned char ring[kSlots * config::kSlotBytes];
+  alignas(128) unsigned char scratch[kScratchBytes];
+  alignas(16) Reduction reductions[kBatchBuffers];
+  uint64_t full[kSlots], empty[kSlots];
+  uint32_t arrived[kBatchBuffers];
+  volatile uint32_t poisoned;  // a wait of this worker timed out, or another worker failed
+  volatile uint32_t leaving;   // the consumers have ended
+  int chosen[2];               // results of argmax, by turns
+  alignas(16) unsigned char state[config::kPrivateBytes > 0 ? config::kPrivateBytes : 16];
+};
+
+constexpr int shared_bytes() { return static_cast<int>(sizeof(Block)); }
+
+AMK_DEVICE Block& block() {
+  extern __shared__ __align__(128) unsigned char amk_block[];
+  return *reinterpret_cast<Block*>(amk_block);
+}
+
+}  // namespace amk

@@ -1,0 +1,74 @@
+namespace amk {
+
+// A producer warp: copies every kProducers-th stage of the worker into the ring, ahead of the
+// consumers. A slot is refilled after its consumer released it; at most kWindow copies are in
+// flight, since every small load and store of the block queues behind them.
+struct Producer {
+  int id, iteration = -1;
+
+  AMK_DEVICE Producer(const Launch* launch)
+      : id(blockIdx.x), index(threadIdx.x / 32 - kSlices), steps(launch->steps) {
+    slot = oldest = index;
+  }
+  AMK_DEVICE bool next() { return !left && ++iteration < steps; }
+
+  // Copies one stage; false when the consumers have ended.
+  AMK_DEVICE bool push(const unsigned char* from, int bytes) {
+    Block& b = block();
+    while (any_copier(!stage_done(&b.empty[slot], parity ^ 1))) {
+      if (!any_copier(b.leaving != 0)) continue;
+      left = true;
+      return false;
+    }
+    if (in_flight == kWindow) retire();
+    ++in_flight;
+    copier.copy(b.ring + slot * config::kSlotBytes, from, bytes, &b.full[slot]);
+    advance(slot, parity);
+    return true;
+  }
+  // Waits for the copies in flight: the block must not end before them.
+  AMK_DEVICE void drain() {
+    while (in_flight > 0) retire();
+  }
+
+  const int index;
+
+ private:
+  AMK_DEVICE void retire() {
+    while (!stage_done(&block().full[oldest], oldest_parity)) {
+    }
+    advance(oldest, oldest_parity);
+    --in_flight;
+  }
+  AMK_DEVICE static void advance(int& place, uint32_t& phase) {
+    place += kProducers;
+    if (place >= kSlots) {
+      place -= kSlots;
+      phase ^= 1;
+    }
+  }
+  Copier copier;
+  int steps, slot, oldest, in_flight = 0;
+  uint32_t parity = 0, oldest_parity = 0;
+  bool left = false;
+};
+
+// Copies the stages of one layer of a product, in the order in which `product` consumes them.
+template <class W, int K>
+AMK_DEVICE void stream(Producer& p, Stream<W, K> s) {
+  using Cut = Tiling<W, K>;
+  const int blocks = s.count();
+  const unsigned char* row = s.base;
+#pragma unroll 1
+  for (int u = 0; u < blocks; ++u, row += s.row_bytes()) {
+    const auto shape = s.row(u);
+#pragma unroll 1
+    for (int c = p.index; c < Cut::kChunks; c += kProducers) {
+      if (!p.push(row + Stream<W, K>::chunk_offset(shape, c), Cut::steps(c) * Cut::kStepBytes)) {
+        return;
+      }
+    }
+  }
+}
+
+}  // namespace amk

@@ -1,0 +1,32 @@
+namespace amk {
+
+// The body of the kernel: blocks of kThreads threads, one per worker, with shared_bytes() of
+// dynamic shared memory. compute(Worker&, buffers) runs on the consumer warps, feed(Producer&,
+// buffers) on the producers.
+template <class Private, class Buffers, class Compute, class Feed>
+AMK_DEVICE void run(const Buffers& buffers, const Launch* launch, Status* status, Compute compute,
+                    Feed feed) {
+  static_assert(sizeof(Private) <= sizeof(Block::state), "config::kPrivateBytes");
+  Block& b = block();
+  const int thread = threadIdx.x;
+  for (int i = thread; i < kSlots; i += kThreads) {
+    barrier_init(&b.full[i], kCopyLanes);
+    barrier_init(&b.empty[i], 1);
+  }
+  if (thread < kBatchBuffers) b.arrived[thread] = 0;
+  if (thread == 0) b.poisoned = b.leaving = 0;
+  publish_barriers();
+  __syncthreads();
+
+  if (thread < kConsumerThreads) {
+    Worker w(launch, status);
+    compute(w, buffers);
+    if (w.leader()) b.leaving = 1;
+  } else if (thread % 32 < kCopyLanes) {
+    Producer p(launch);
+    feed(p, buffers);
+    p.drain();
+  }
+}
+
+}  // namespace amk

@@ -1,0 +1,172 @@
+namespace amk {
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// Sum over a warp by the tree xor 16, 8, 4, 2, 1; every lane gets it.
+AMK_DEVICE float warp_sum(float v) {
+#pragma unroll
+  for (int o = 16; o; o >>= 1) v = add(v, __shfl_xor_sync(kAllLanes, v, o));
+  return v;
+}
+AMK_DEVICE float warp_max(float v) {
+#pragma unroll
+  for (int o = 16; o; o >>= 1) v = larger(v, __shfl_xor_sync(kAllLanes, v, o));
+  return v;
+}
+AMK_DEVICE Best warp_best(Best b) {
+#pragma unroll
+  for (int o = 16; o; o >>= 1) {
+    const float value = __shfl_xor_sync(kAllLanes, b.value, o);
+    b.take(value, __shfl_xor_sync(kAllLanes, b.index, o));
+  }
+  return b;
+}
+
+AMK_DEVICE uint64_t nanoseconds() {
+  uint64_t t;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
+  return t;
+}
+
+// How long one wait has lasted.
+struct Patience {
+  uint32_t spins = 0;
+  uint64_t since = 0;
+};
+
+// What a wait waits for, for the error message.
+struct Awaited {
+  int buffer;
+  int index;
+  uint32_t expected, seen;
+};
+
+// One thread of the consumer warps. Every thread holds the same values in the public part; the
+// methods are called by whole warps.
+struct Worker {
+  int id, iteration = -1, pos;
+
+  AMK_DEVICE Worker(const Launch* launch, Status* status)
+      : id(blockIdx.x), pos(launch->pos - 1), thread(threadIdx.x), base(launch->base),
+        steps(launch->steps), launch(launch), status(status) {
+    slot = warp();
+  }
+
+  AMK_DEVICE uint32_t epoch(uint32_t uses, uint32_t use) const {
+    return (base + static_cast<uint32_t>(iteration)) * uses + use + 1;
+  }
+  // Starts the next iteration, after all warps ended this one. All threads get the same answer.
+  AMK_DEVICE bool next() {
+    if (consumers_any(last || iteration + 1 >= steps || block().poisoned)) return false;
+    ++iteration;
+    ++pos;
+    return true;
+  }
+  AMK_DEVICE void at(int number) { task = number; }
+  AMK_DEVICE void sync() { consumers_sync(); }
+  AMK_DEVICE bool leader() const { return thread == 0; }
+  AMK_DEVICE void stop(bool done) { last = done; }
+  template <class P>
+  AMK_DEVICE P& shared() {
+    return *reinterpret_cast<P*>(block().state);
+  }
+
+  int thread;
+  AMK_DEVICE int lane() const { return thread % 32; }
+  AMK_DEVICE int warp() const { return thread / 32; }
+  AMK_DEVICE unsigned char* slice() const { return block().scratch + warp() * kSliceBytes; }
+
+  // After a failed attempt of a wait: true if the warp must go on without. `missing` marks the
+  // lanes that still wait; the first of them describes the failure.
+  AMK_DEVICE bool give_up(Patience& p, bool missing, Awaited what) {
+    if (__any_sync(kAllLanes, block().poisoned != 0)) return true;
+    if (++p.spins % kSpinsPerCheck != 0) return false;
+    const uint64_t now = nanoseconds();
+    if (p.since == 0) p.since = now;
+    const bool late = now - p.since > static_cast<uint64_t>(launch->timeout_ms) * 1000000u;
+    const bool failed = load_host(reinterpret_cast<const int*>(&status->code)) != 0;
+    if (!__any_sync(kAllLanes, late || failed)) return false;
+    const unsigned waiting = __ballot_sync(kAllLanes, missing);
+    if (!failed && waiting != 0 && lane() == __ffs(waiting) - 1) report(kTimeout, what);
+    block().poisoned = 1;
+    __syncwarp();
+    return true;
+  }
+
+  // Records the first failure of the launch and poisons this worker.
+  AMK_DEVICE void report(uint32_t code, Awaited what) {
+    block().poisoned = 1;
+    if (atomicCAS(&status->code, 0u, code) != 0) return;
+    status->worker = id;
+    status->task = task;
+    status->buffer = static_cast<uint32_t>(what.buffer);
+    status->index = what.index;
+    status->expected = what.expected;
+    status->seen = what.seen;
+    status->iteration = iteration;
+    __threadfence_system();
+  }
+
+  // The ring: this warp's next stage.
+  AMK_DEVICE bool wait_stage() {
+    Patience patience;
+    while (!__all_sync(kAllLanes, stage_done(&block().full[slot], parity))) {
+      if (give_up(patience, true, {kRingBuffer, slot, parity, parity ^ 1})) return false;
+    }
+    return true;
+  }
+  AMK_DEVICE const unsigned char* stage() const {
+    return block().ring + slot * config::kSlotBytes;
+  }
+  AMK_DEVICE void release_stage(bool arrived) {
+    end_of_reads();
+    __syncwarp();
+    if (arrived && lane() == 0) barrier_arrive(&block().empty[slot]);
+    slot += kSlices;
+    if (slot >= kSlots) {
+      slot -= kSlots;
+      parity ^= 1;
+    }
+  }
+
+  // Batches: all warps write partial results, the last to arrive reduces them.
+  AMK_DEVICE Reduction& reduction() const { return block().reductions[batch % kBatchBuffers]; }
+
+  // Before a batch is written. The warp that reduced the buffer's last batch, four batches ago,
+  // arrived at the batch after it only when it had finished.
+  AMK_DEVICE void open_batch() {
+    constexpr uint32_t kBack = kBatchBuffers - 1;
+    if (batch < kBack) return;
+    const uint32_t done = batch - kBack;
+    const uint32_t target = (done / kBatchBuffers + 1) * kSlices;
+    while (static_cast<int>(arrivals(&block().arrived[done % kBatchBuffers]) - target) < 0) {
+    }
+  }
+  // True for the one warp that arrives last.
+  AMK_DEVICE bool close_batch() {
+    uint32_t before = 0;
+    __syncwarp();
+    if (lane() == 0) before = count_arrival(&block().arrived[batch % kBatchBuffers]);
+    before = __shfl_sync(kAllLanes, before, 0);
+    __syncwarp();
+    return before % kSlices == kSlices - 1;
+  }
+  AMK_DEVICE void next_batch() { ++batch; }
+
+  // Where argmax leaves its result.
+  AMK_DEVICE int& chosen() {
+    turn ^= 1;
+    return block().chosen[turn];
+  }
+
+ private:
+  static constexpr uint32_t kSpinsPerCheck = 256;
+  uint32_t base;
+  int steps, task = 0, slot, turn = 0;
+  uint32_t parity = 0, batch = 0;
+  bool last = false;
+  const Launch* launch;
+  Status* status;
+};
+
+}  // namespace amk

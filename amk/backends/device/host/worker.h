@@ -1,0 +1,118 @@
+namespace amk {
+
+// What a wait waits for, for the error message.
+struct Awaited {
+  int buffer;
+  int index;
+  uint32_t expected, seen;
+};
+
+// How long one wait has lasted.
+struct Patience {
+  uint32_t spins = 0;
+  std::chrono::steady_clock::time_point since;
+};
+
+// One worker: a thread that does everything a block of the kernel does.
+struct Worker {
+  int id, iteration = -1, pos;
+
+  Worker(int id, const Launch& launch, Status* status, void* state)
+      : id(id), pos(launch.pos - 1), launch(launch), status(status), state(state) {}
+
+  uint32_t epoch(uint32_t uses, uint32_t use) const {
+    return (launch.base + static_cast<uint32_t>(iteration)) * uses + use + 1;
+  }
+  // Starts the next iteration; false when there is none.
+  bool next() {
+    if (last || poisoned || iteration + 1 >= launch.steps) return false;
+    ++iteration;
+    ++pos;
+    return true;
+  }
+  void at(int number) { task = number; }
+  void sync() {}
+  bool leader() const { return true; }
+  void stop(bool done) { last = done; }
+  template <class P>
+  P& shared() {
+    return *static_cast<P*>(state);
+  }
+
+  // After a failed attempt of a wait: true if the worker must go on without. Threads may outnumber
+  // cores, so a wait yields early.
+  bool give_up(Patience& p, Awaited what) {
+    if (poisoned) return true;
+    if (++p.spins < 64) return false;
+    std::this_thread::yield();
+    if (p.spins % 64 != 0) return false;
+    const auto now = std::chrono::steady_clock::now();
+    if (p.spins == 64) p.since = now;
+    if (std::atomic_ref<uint32_t>(status->code).load(std::memory_order_relaxed) != 0) {
+      poisoned = true;
+    } else if (now - p.since > std::chrono::milliseconds(launch.timeout_ms)) {
+      report(what);
+    }
+    return poisoned;
+  }
+  // The payload of packet i once it has come.
+  template <class T>
+  uint32_t receive(const Packets<T>& from, int i) {
+    Patience patience;
+    while (true) {
+      const uint64_t v = load_packet(from.p + i);
+      const uint32_t epoch = static_cast<uint32_t>(v >> 32);
+      if (epoch == from.epoch || give_up(patience, {from.buffer, from.first + i, from.epoch, epoch}))
+        return static_cast<uint32_t>(v);
+    }
+  }
+  // Values of n elements, which start at a whole packet.
+  void receive(const Packets<float>& from, int n, float* to) {
+    for (int i = 0; i < n; ++i) to[i] = as_float(receive(from, i));
+  }
+  void receive(const Packets<bf16>& from, int n, float* to) {
+    for (int i = 0; i < n; i += 2) {
+      const uint32_t pair = receive(from, i / 2);
+      to[i] = low_half(pair);
+      to[i + 1] = high_half(pair);
+    }
+  }
+  template <class T>
+  void receive(const Plain<T>& from, int n, float* to) {
+    for (int i = 0; i < n; ++i) to[i] = to_float(from.p[i]);
+  }
+
+ private:
+  // Records the first failure of the launch and poisons this worker.
+  void report(Awaited what) {
+    poisoned = true;
+    uint32_t none = 0;
+    if (!std::atomic_ref<uint32_t>(status->code).compare_exchange_strong(none, kTimeout)) return;
+    status->worker = static_cast<uint32_t>(id);
+    status->task = static_cast<uint32_t>(task);
+    status->buffer = static_cast<uint32_t>(what.buffer);
+    status->index = static_cast<uint32_t>(what.index);
+    status->expected = what.expected;
+    status->seen = what.seen;
+    status->iteration = static_cast<uint32_t>(iteration);
+  }
+  const Launch launch;
+  Status* status;
+  void* state;
+  int task = 0;
+  bool last = false, poisoned = false;
+};
+
+constexpr int kLanes = 32;
+
+// Sum over 32 lanes by the tree xor 16, 8, 4, 2, 1.
+AMK_DEVICE float lanes_sum(const float* lanes) {
+  float v[kLanes];
+  std::copy(lanes, lanes + kLanes, v);
+  for (int o = kLanes / 2; o; o /= 2) {
+    for (int i = 0; i < o; ++i) v[i] = v[i] + v[i + o];
+  }
+  return v[0];
+}
+
+}  // namespace amk
