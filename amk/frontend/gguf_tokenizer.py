@@ -17,6 +17,7 @@ _PREFIX = "tokenizer.ggml."
 _CONTROL, _USER_DEFINED = 3, 4
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
+_LLAMA3_NAMES = ("llama-bpe", "llama3", "llama-v3")
 _LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -60,7 +61,7 @@ def _byte_level(metadata: Mapping[str, Any], tokens: list[str], where: str) -> B
     merges = [tuple(merge.split(" ", 1)) for merge in metadata.get(_PREFIX + "merges", [])]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     # Llama 3 takes a whole word that is a token as it is, even where no merges lead to it.
-    backend = Backend(BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe"))
+    backend = Backend(BPE(vocabulary, merges, ignore_merges=pre in _LLAMA3_NAMES))
     backend.pre_tokenizer = splitters[pre]
     backend.decoder = decoders.ByteLevel()
     return backend
@@ -74,7 +75,7 @@ def _pre_tokenizers() -> dict[str, PreTokenizer]:
     return {
         "gpt-2": words,
         "smollm": pre_tokenizers.Sequence([digits, words]),
-        "llama-bpe": pre_tokenizers.Sequence([llama3, as_bytes]),
+        **{name: pre_tokenizers.Sequence([llama3, as_bytes]) for name in _LLAMA3_NAMES},
     }
 
 
@@ -105,14 +106,13 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str], where: str) -
 
 
 def _merges_of_scores(vocabulary: dict[str, int], scores: list[float]) -> list[tuple[str, str]]:
-    """The pairs of tokens that join to a third, best first: by its score, then by their order."""
-    merges: list[tuple[float, int, int, tuple[str, str]]] = []
+    """The pairs of tokens that join to a third, best first: by its score, then the longer left."""
+    merges: list[tuple[float, int, tuple[str, str]]] = []
     for token, index in vocabulary.items():
         for cut in range(1, len(token)):
             left, right = token[:cut], token[cut:]
             if left in vocabulary and right in vocabulary:
-                order = (-scores[index], vocabulary[left], vocabulary[right])
-                merges.append((*order, (left, right)))
+                merges.append((-scores[index], -cut, (left, right)))
     return [pair for *_, pair in sorted(merges)]
 
 
@@ -130,7 +130,7 @@ def _add_start_token(
 ) -> None:
     start = metadata.get(_PREFIX + "bos_token_id")
     # Llama 3 files may leave the flag out and mean it; every other byte-level model sets it.
-    default = default or metadata.get(_PREFIX + "pre") == "llama-bpe"
+    default = default or metadata.get(_PREFIX + "pre") in _LLAMA3_NAMES
     if start is None or not metadata.get(_PREFIX + "add_bos_token", default):
         return
     text = tokens[start]
