@@ -53,9 +53,7 @@ class Lowering:
             op.sym_name.data: op for op in module.body.block.ops if isinstance(op, tile.KernelOp)
         }
         self.buffers = {
-            op.sym_name.data: op
-            for op in program.body.block.ops
-            if isinstance(op, tile.BufferOp)
+            op.sym_name.data: op for op in program.body.block.ops if isinstance(op, tile.BufferOp)
         }
         self.phases = [op for op in program.walk() if isinstance(op, tile.PhaseOp)]
         self.replicated = {op for op in self.phases if self._touches(op, "replicated", "out")}
@@ -323,13 +321,9 @@ class LowerToTasksPass(ModulePass):
             raise AmkError(f"lower-to-tasks: workers must be positive, got {self.workers}")
         programs = [p for p in op.body.block.ops if isinstance(p, tile.ProgramOp)]
         if len(programs) != 1:
-            raise AmkError(
-                f"lower-to-tasks needs one tile.program, the module has {len(programs)}"
-            )
+            raise AmkError(f"lower-to-tasks needs one tile.program, the module has {len(programs)}")
         program = programs[0]
         schedule = Lowering(op, program, self.workers).run()
         op.body.block.insert_op_before(schedule, program)
         program.detach()
         program.erase()
-
-

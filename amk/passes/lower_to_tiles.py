@@ -141,9 +141,7 @@ class Lowering:
     def _embedding(self, op: nn.EmbeddingOp) -> None:
         home = self._home(op.result, "x")
         lo = Expr.var(tile.PhaseOp.INDEX) * tile.ROWS_PER_TILE
-        lower_embedding(
-            self.program, op, self._outputs(home, Dim(lo, lo + tile.ROWS_PER_TILE))
-        )
+        lower_embedding(self.program, op, self._outputs(home, Dim(lo, lo + tile.ROWS_PER_TILE)))
 
     def _products(self, first: nn.LinearOp) -> None:
         """Lower the products of one vector: simple ones together, joined ones on their own."""
@@ -297,9 +295,7 @@ class LowerToTilesPass(ModulePass):
             return model.dtype
         known = {"f32": f32, "bf16": bf16}
         if self.exchange not in known:
-            raise AmkError(
-                f"lower-to-tiles: exchange must be f32 or bf16, got {self.exchange}"
-            )
+            raise AmkError(f"lower-to-tiles: exchange must be f32 or bf16, got {self.exchange}")
         return known[self.exchange]
 
     def _splits(self) -> Splits | None:

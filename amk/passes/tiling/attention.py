@@ -95,7 +95,8 @@ def _attention_phase(
     at_split = (*program.layer_dims, Dim(head), Dim(split))
     rows = [
         kernel.parameter(
-            MemRefType(program.storage, [DYNAMIC_INDEX, size]), read(cache, *at_split, older, whole(size))
+            MemRefType(program.storage, [DYNAMIC_INDEX, size]),
+            read(cache, *at_split, older, whole(size)),
         )
         for cache in caches
     ]
@@ -119,9 +120,7 @@ def _attention_phase(
     )
     distance = kernel.index_parameter(away)
     own = kernel.compare("eq", distance, kernel.index(0))
-    kernel.block.add_op(
-        tile.AttentionOp([*vectors, *rows], own, [*new_rows, result], op.scale)
-    )
+    kernel.block.add_op(tile.AttentionOp([*vectors, *rows], own, [*new_rows, result], op.scale))
     program.phase(kernel, kv_heads * splits.splits, rows=False)
 
 

@@ -28,7 +28,6 @@ from amk.passes.tiling.scalars import INDEX, KernelBuilder, Scalars, scalar_regi
 from amk.schedule.expr import Expr
 
 
-
 @dataclass(frozen=True)
 class Output:
     """A parameter that a phase writes: one element for each output row."""
@@ -283,9 +282,7 @@ class EpilogueBody:
             elements, end = result[position], end - parts[position + 1].rows
             if elements == result[position + 1]:
                 continue
-            inside = self.s.compare(
-                "ult", self.group_index, self.s.index(end // self.phase.group)
-            )
+            inside = self.s.compare("ult", self.group_index, self.s.index(end // self.phase.group))
             merged = [self.s.select(inside, a, b) for a, b in zip(elements, merged, strict=True)]
         return merged
 

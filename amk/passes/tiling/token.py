@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import MemRefType, f32, i1, i32
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import IntegerAttr
+from xdsl.dialects.builtin import IntegerAttr, MemRefType, f32, i1, i32
 from xdsl.ir import SSAValue
 
 from amk.dialects import nn, tile
@@ -29,14 +28,12 @@ ONE = whole(1)
 
 
 def _token_type(space: str = "") -> MemRefType:
-    from amk.dialects.memory import in_space
 
     return in_space(MemRefType(i32, [1]), space)
 
 
 def declare_token_buffers(program: TileProgram) -> None:
     """`token` and the buffers through which a launch talks to the host."""
-    from amk.dialects.memory import in_space
 
     context = program.model.context.value.data
     program.buffer("token", "state", MemRefType(i32, [1]), placement="replicated")
@@ -60,9 +57,7 @@ def lower_embedding(program: TileProgram, op: nn.EmbeddingOp, outputs: Sequence[
     """The row of the token: the forced one at this position, else the one chosen before."""
     vocabulary, size = nn.tensor_of(op.table, "table").get_shape()
     key = key_of(op.table)
-    table, type_ = program.constant(
-        stem(key), [key], (vocabulary, size), program.storage
-    )
+    table, type_ = program.constant(stem(key), [key], (vocabulary, size), program.storage)
     kernel = KernelBuilder(program.unique("embed"))
     rows = kernel.parameter(type_, read(table, whole(vocabulary), whole(size)))
     forced = kernel.parameter(_token_type(), read("forced", _at(Expr.var(POSITION))))

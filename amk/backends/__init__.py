@@ -1,0 +1,26 @@
+"""Targets: what is printed for them, and how they differ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
+    from amk.backends.program import Program
+
+
+def emit_program(module: ModuleOp, target: str) -> Program:
+    """Print a module at task level for `target` (`sm_90`, …, `host`); KeyError for other names.
+
+    The schedule must have been verified: the printer trusts it.
+    """
+    from amk.backends.arch import arch_of
+    from amk.backends.emit import emit_program as emit_for
+
+    return emit_for(module, arch_of(target))
+
+
+def emit(module: ModuleOp, target: str) -> str:
+    """The printed source alone."""
+    return emit_program(module, target).source

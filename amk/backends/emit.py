@@ -1,0 +1,320 @@
+"""From a module at task level to a `Program`: the printed source and what a launcher must know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import ModuleOp
+
+from amk.backends.arch import Arch
+from amk.backends.device import (
+    SLICES,
+    attention_bytes,
+    combine_bytes,
+    device_text,
+    operand_bytes,
+    shared_bytes,
+)
+from amk.backends.printer.bindings import C_TYPES, Buffer, buffers_of
+from amk.backends.printer.schedule import Family, SchedulePrinter, families_of
+from amk.backends.printer.text import Writer
+from amk.backends.program import STEP_BYTES, BufferInfo, Program, StreamLayout
+from amk.dialects import task, tile
+from amk.errors import AmkError
+from amk.interpreters.numerics import chunk_bounds
+from amk.ir.expand import schedule_of
+
+WINDOW_BYTES = 48 * 1024
+"""Weights in flight for each worker: enough for the full bandwidth, few enough to let packets by."""
+MOST_SLOTS = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is decided before anything is printed."""
+
+    schedule: task.ScheduleOp
+    families: Mapping[task.FamilyOp, Family]
+    buffers: Mapping[str, Buffer]
+    streams: Mapping[str, StreamLayout]
+    config: Mapping[str, int]
+
+
+def resources(module: ModuleOp, arch: Arch) -> Plan:
+    """The sizes of the program for a target; AmkError if they exceed what the target has."""
+    schedule = schedule_of(module)
+    kernels = {
+        op.sym_name.data: op for op in module.body.block.ops if isinstance(op, tile.KernelOp)
+    }
+    families = families_of(schedule, kernels)
+    buffers = buffers_of(schedule)
+    streams = _stream_layouts(families, buffers)
+    config = choose_config(schedule, streams, buffers, [*families.values()], arch)
+    return Plan(schedule, families, buffers, streams, config)
+
+
+def emit_program(module: ModuleOp, arch: Arch) -> Program:
+    """Print the schedule of a module (which must verify) for a target."""
+    plan = resources(module, arch)
+    schedule, families, buffers = plan.schedule, plan.families, plan.buffers
+    streams, config = plan.streams, plan.config
+    writer = Writer()
+    _banner(writer, schedule, arch, streams)
+    _config(writer, config)
+    for line in device_text(arch.device).splitlines():
+        writer.line(line)
+    _types(writer, schedule, buffers)
+    printer = SchedulePrinter(writer, schedule, families, buffers)
+    writer.line()
+    printer.compute()
+    writer.line()
+    if arch.is_gpu:
+        printer.stream()
+        writer.line()
+    arguments = [b for b in buffers.values() if b.space != "shared"]
+    counters = _counters(schedule)
+    if arch.is_gpu:
+        _cuda_entry(writer, arguments, counters, arch)
+    else:
+        _host_entry(writer, arguments, counters)
+    infos = [_info(b, streams.get(b.name)) for b in arguments]
+    infos += [BufferInfo(c, "scratch", "counter", (1,), "i32") for c in counters]
+    return Program(
+        name=schedule.sym_name.data,
+        target=arch.name,
+        source=writer.text(),
+        workers=schedule.workers.value.data,
+        threads=arch.threads if arch.is_gpu else 1,
+        shared_bytes=shared_bytes(config) if arch.is_gpu else 0,
+        context=schedule.context.value.data if schedule.context else 0,
+        vocab=schedule.vocab.value.data if schedule.vocab else 0,
+        eos=tuple(int(v) for v in schedule.eos.get_values()) if schedule.eos else (),
+        buffers=tuple(infos),
+        task_names=tuple(f.op.sym_name.data for f in families.values()),
+        buffer_names=(*buffers, *counters),
+        config=config,
+    )
+
+
+def _counters(schedule: task.ScheduleOp) -> list[str]:
+    return [op.sym_name.data for op in schedule.body.block.ops if isinstance(op, task.CounterOp)]
+
+
+def _info(buffer: Buffer, stream: StreamLayout | None) -> BufferInfo:
+    op = buffer.op
+    return BufferInfo(
+        name=buffer.name,
+        kind=op.kind.data,
+        space=buffer.space,
+        shape=buffer.type.get_shape(),
+        dtype=buffer.element,
+        source=op.source.root_reference.data if op.source else None,
+        uses=op.uses.value.data if op.uses else None,
+        stream=stream,
+    )
+
+
+def _stream_layouts(
+    families: Mapping[task.FamilyOp, Family], buffers: Mapping[str, Buffer]
+) -> dict[str, StreamLayout]:
+    """How each streamed constant is packed: for the family that reads it."""
+    layouts: dict[str, StreamLayout] = {}
+    for family in families.values():
+        weights = {product.weights for product in family.products}
+        for parameter, access in family.accesses():
+            buffer = buffers[access.buffer]
+            if parameter not in weights or buffer.space != "stream":
+                continue
+            *layers, rows, columns = buffer.type.get_shape()
+            layout = StreamLayout(
+                layers=layers[0] if layers else 1,
+                rows=rows,
+                columns=columns,
+                dtype=buffer.element,
+                instances=family.op.instances,
+                chunk_bounds=chunk_bounds(columns, buffer.element),
+            )
+            if layouts.setdefault(buffer.name, layout) != layout:
+                raise AmkError(f"@{buffer.name} is streamed by two families in different ways")
+    return layouts
+
+
+def choose_config(
+    schedule: task.ScheduleOp,
+    streams: Mapping[str, StreamLayout],
+    buffers: Mapping[str, Buffer],
+    families: Iterable[Family],
+    arch: Arch,
+) -> dict[str, int]:
+    """The sizes of the ring and of shared memory, from the target's limits.
+
+    A slot holds the largest chunk; the ring takes the shared memory that is left; the window is the
+    number of chunks of mean size that make `WINDOW_BYTES`.
+    """
+    chunks = [
+        bound[1] - bound[0]
+        for layout in streams.values()
+        for bound in zip(layout.chunk_bounds, layout.chunk_bounds[1:], strict=False)
+    ]
+    weight = sum(layout.layers * layout.layer_bytes for layout in streams.values())
+    copies = sum(
+        layout.layers * layout.blocks * (len(layout.chunk_bounds) - 1)
+        for layout in streams.values()
+    )
+    config = {
+        "kWorkers": schedule.workers.value.data,
+        "kSlices": SLICES,
+        "kProducers": max(arch.producers, 1),
+        "kSlotBytes": max(chunks, default=1) * STEP_BYTES,
+        "kSlots": SLICES,
+        "kWindow": 2,
+        "kOperandBytes": max(
+            [operand_bytes(s.columns, s.dtype) for s in streams.values()]
+            + [_combine_bytes(f) for f in families],
+            default=64,
+        ),
+        "kScoreBytes": max([_score_bytes(f, buffers) for f in families], default=0),
+        "kPrivateBytes": private_bytes(buffers),
+    }
+    if not arch.is_gpu:
+        return config
+    config["kSlots"] = _slots(config, arch)
+    mean = max(1, weight // max(copies, 1))
+    window = min(config["kSlots"] - 2, max(4, WINDOW_BYTES // mean))
+    config["kWindow"] = window - window % 2
+    return config
+
+
+def _combine_bytes(family: Family) -> int:
+    """Scratch of the combine of one family."""
+    sizes = [
+        combine_bytes((access.dims[0].end - access.dims[0].lo).value)
+        for op in family.kernel.body.block.ops
+        if isinstance(op, tile.CombineOp)
+        for parameter, access in family.accesses()
+        if parameter is op.outs[0]
+    ]
+    return max(sizes, default=0)
+
+
+def _score_bytes(family: Family, buffers: Mapping[str, Buffer]) -> int:
+    """Scratch of the attention of one family."""
+    bound = dict(family.accesses())
+    sizes: list[int] = []
+    for op in family.kernel.body.block.ops:
+        if isinstance(op, tile.AttentionOp):
+            group, units, size = op.shape
+            storage = buffers[bound[op.key_cache].buffer].element
+            sizes.append(attention_bytes(storage, size, group, units))
+    return max(sizes, default=0)
+
+
+def _slots(config: Mapping[str, int], arch: Arch) -> int:
+    """The most slots, in eights, that fit in a block's shared memory."""
+    for slots in range(MOST_SLOTS, 0, -SLICES):
+        if shared_bytes({**config, "kSlots": slots}) <= arch.shared_bytes:
+            return slots
+    needed = shared_bytes({**config, "kSlots": SLICES})
+    raise AmkError(
+        f"the smallest ring needs {needed} bytes of shared memory, a block on {arch.name} has "
+        f"{arch.shared_bytes}: use more workers, or another architecture"
+    )
+
+
+def private_bytes(buffers: Mapping[str, Buffer]) -> int:
+    """sizeof(Private)."""
+    total = 0
+    for buffer in buffers.values():
+        if buffer.space == "shared":
+            total += 4 * (buffer.type.get_shape()[1] if len(buffer.strides) > 1 else 1)
+    return max(4, total)
+
+
+# ---- sections of the file ------------------------------------------------------------------------
+
+
+def _banner(
+    writer: Writer, schedule: task.ScheduleOp, arch: Arch, streams: Mapping[str, StreamLayout]
+) -> None:
+    total = sum(layout.layers * layout.layer_bytes for layout in streams.values())
+    build = (
+        f"nvcc -O3 -std=c++17 -arch={arch.nvcc} -cubin FILE.cu"
+        if arch.is_gpu
+        else "c++ -O3 -std=c++20 -ffp-contract=off -fno-math-errno -pthread -shared -fPIC FILE.cpp"
+    )
+    context = schedule.context.value.data if schedule.context else 0
+    writer.comment(
+        f"@{schedule.sym_name.data}: one decode step after another, in one launch. Printed by AMK.\n"
+        f"Target {arch.name}; {schedule.workers.value.data} workers; context {context}; "
+        f"{total} bytes of weights a token.\n"
+        f"Build: {build}"
+    )
+
+
+def _config(writer: Writer, config: Mapping[str, int]) -> None:
+    with writer.block("namespace amk::config", "}  // namespace amk::config"):
+        for name, value in config.items():
+            writer.line(f"constexpr int {name} = {value};")
+
+
+def _types(writer: Writer, schedule: task.ScheduleOp, buffers: Mapping[str, Buffer]) -> None:
+    writer.line()
+    writer.comment("What stays with a worker.")
+    with writer.block("struct Private", "};"):
+        shared = [b for b in buffers.values() if b.space == "shared"]
+        for buffer in shared:
+            size = buffer.type.get_shape()[1] if len(buffer.strides) > 1 else 1
+            writer.line(f"{C_TYPES[buffer.element]} {buffer.name}[{size}];")
+        if not shared:
+            writer.line("int unused;")
+    writer.line()
+    writer.comment("The buffers of the schedule, and its counters.")
+    with writer.block("struct Buffers", "};"):
+        for buffer in buffers.values():
+            if buffer.space != "shared":
+                writer.line(f"{buffer.pointer_type} {buffer.name};  // {buffer.type}")
+        for counter in _counters(schedule):
+            writer.line(f"uint32_t* {counter};")
+
+
+def _members(arguments: Sequence[Buffer], counters: Sequence[str]) -> list[tuple[str, str]]:
+    return [(b.pointer_type, b.name) for b in arguments] + [("uint32_t*", c) for c in counters]
+
+
+def _cuda_entry(
+    writer: Writer, arguments: Sequence[Buffer], counters: Sequence[str], arch: Arch
+) -> None:
+    members = _members(arguments, counters)
+    head = f'extern "C" __global__ void __launch_bounds__({arch.threads}, 1) {Program.ENTRY}('
+    writer.line(head)
+    for type_, name in members:
+        writer.line(f"    {type_} {name},")
+    with writer.block("    const amk::Launch* launch, amk::Status* status)"):
+        _buffers(writer, members)
+        writer.line("amk::run<Private>(")
+        writer.line("    b, launch, status,")
+        writer.line("    [](amk::Worker& w, const Buffers& b) { compute(w, b); },")
+        writer.line("    [](amk::Producer& w, const Buffers& b) { stream(w, b); });")
+
+
+def _host_entry(writer: Writer, arguments: Sequence[Buffer], counters: Sequence[str]) -> None:
+    members = _members(arguments, counters)
+    head = (
+        f'extern "C" int {Program.ENTRY}(void** arguments, const amk::Launch* launch, '
+        f"amk::Status* status)"
+    )
+    with writer.block(head):
+        for number, (type_, name) in enumerate(members):
+            writer.line(f"const auto {name} = static_cast<{type_}>(arguments[{number}]);")
+        _buffers(writer, members)
+        writer.line("amk::run_host<Private>(")
+        writer.line("    amk::config::kWorkers, b, launch, status,")
+        writer.line("    [](amk::Worker& w, const Buffers& b) { compute(w, b); });")
+        writer.line("return static_cast<int>(status->code);")
+
+
+def _buffers(writer: Writer, members: Sequence[tuple[str, str]]) -> None:
+    with writer.block("const Buffers b =", "};"):
+        for _, name in members:
+            writer.line(f"{name},")

@@ -1,0 +1,1 @@
+"""Prints a verified `task.schedule` as one self-contained program, for CUDA and for the host."""

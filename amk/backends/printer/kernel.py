@@ -1,0 +1,401 @@
+"""Prints the body of a `tile.kernel`, bound as one family binds it, operation by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from xdsl.dialects import arith
+from xdsl.ir import Block, Operation, SSAValue
+
+from amk.backends.printer.bindings import C_TYPES, Binding
+from amk.backends.printer.scalars import (
+    float_literal,
+    literal,
+    scalar_c_type,
+    scalar_expression,
+)
+from amk.backends.printer.text import Writer
+from amk.dialects import tile
+from amk.errors import AmkError
+from amk.ir.location import location_of
+
+
+def stream_of(op: tile.ProductOp, bindings: Mapping[SSAValue, Binding], instances: int) -> str:
+    """The packed weights of instance `i`, as an `amk::Stream`."""
+    binding = bindings[op.weights]
+    buffer = binding.buffer
+    rows, columns = buffer.type.get_shape()[-2:]
+    element = C_TYPES[buffer.element]
+    base = f"b.{buffer.name}"
+    if len(buffer.type.get_shape()) == 3:
+        layer = binding.variables.print(binding.access.dims[0].lo)
+        base += f" + {layer} * amk::layer_bytes<{element}, {columns}>({rows})"
+    blocks = rows // tile.ROWS_PER_TILE
+    return f"amk::Stream<{element}, {columns}>{{{base}, {blocks}, {instances}, i}}"
+
+
+class KernelPrinter:
+    """Prints one kernel for one family.
+
+    `bindings` are those of the memref parameters, `indices` the C++ spelling of the index
+    parameters.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        bindings: Mapping[SSAValue, Binding],
+        indices: Mapping[SSAValue, str],
+        instances: int,
+    ) -> None:
+        self.writer = writer
+        self.bindings = bindings
+        self.instances = instances
+        self.names: dict[SSAValue, str] = dict(indices)
+        self.values = 0
+
+    def print(self, kernel: tile.KernelOp) -> None:
+        handlers: dict[type[Operation], Callable[..., None]] = {
+            tile.ProductOp: self._product,
+            tile.MapOp: self._map,
+            tile.AttentionOp: self._attention,
+            tile.CombineOp: self._combine,
+            tile.ArgmaxOp: self._argmax,
+            tile.ReceiveOp: self._receive,
+            tile.StoreOp: self._store,
+            tile.StopOp: self._stop,
+        }
+        for op in kernel.body.block.ops:
+            handler = handlers.get(type(op))
+            if handler is not None:
+                handler(op)
+            else:
+                self._scalar(op)
+
+    # ---- scalar operations -----------------------------------------------------------------
+
+    def _fresh(self) -> str:
+        self.values += 1
+        return f"v{self.values - 1}"
+
+    def _scalar(self, op: Operation) -> None:
+        """`const T v = …;` (a constant is written where it is used)."""
+        if isinstance(op, arith.ConstantOp):
+            self.names[op.result] = literal(op)
+            return
+        name = self._fresh()
+        result = op.results[0]
+        self.writer.line(f"const {scalar_c_type(result.type)} {name} = {self._expression(op)};")
+        self.names[result] = name
+
+    def _expression(self, op: Operation) -> str:
+        operands = [self.names[v] for v in op.operands if v in self.names]
+        if isinstance(op, tile.LoadOp):
+            return self._load(op)
+        return scalar_expression(op, operands)
+
+    def _load(self, op: tile.LoadOp) -> str:
+        binding = self.bindings[op.memory]
+        if binding.buffer.space == "host":
+            return f"amk::load_host({binding.pointer()})"
+        terms = [
+            self.names[index] if stride == 1 else f"{self.names[index]} * {stride}"
+            for index, stride in zip(op.indices, binding.strides, strict=True)
+            if self.names[index] != "0"
+        ]
+        element = f"({binding.pointer()})[{' + '.join(terms) or '0'}]"
+        return f"amk::to_float({element})" if binding.buffer.element == "bf16" else element
+
+    def _is_early(self, op: Operation, late: set[SSAValue]) -> bool:
+        """Whether the operation may run before the task's input has arrived.
+
+        Only constants may be read early: what earlier tasks write may not be there yet.
+        """
+        if isinstance(op, tile.YieldOp) or any(v in late for v in op.operands):
+            return False
+        return not isinstance(op, tile.LoadOp) or self.bindings[op.memory].buffer.is_constant
+
+    def _split(self, block: Block, late_arguments: Iterable[SSAValue]):
+        """The operations of a region that can run early, and the rest."""
+        late = set(late_arguments)
+        early_ops: list[Operation] = []
+        late_ops: list[Operation] = []
+        for op in block.ops:
+            if self._is_early(op, late):
+                early_ops.append(op)
+            else:
+                late_ops.append(op)
+                late.update(op.results)
+        return early_ops, late_ops
+
+    def _captures(self, early: Sequence[Operation], late: Sequence[Operation]) -> list[SSAValue]:
+        """Early results that the late part needs."""
+        used = {v for op in late for v in op.operands}
+        return [
+            op.results[0]
+            for op in early
+            if not isinstance(op, arith.ConstantOp) and op.results[0] in used
+        ]
+
+    def _early_lambda(
+        self,
+        argument: str,
+        copies: Sequence[Mapping[SSAValue, str]],
+        early: Sequence[Operation],
+        captured: Sequence[SSAValue],
+    ) -> list[dict[SSAValue, str]]:
+        """Print the lambda that loads what the late part captures; its names for each copy."""
+        if not captured:
+            self.writer.line("[&](int) { return amk::Nothing{}; },")
+            for op in early:
+                if isinstance(op, arith.ConstantOp):
+                    self.names[op.result] = literal(op)
+            return [{} for _ in copies]
+        fields: list[dict[SSAValue, str]] = []
+        declared: list[str] = []
+        for _ in copies:
+            names = {value: self._fresh() for value in captured}
+            declared += [f"{scalar_c_type(v.type)} {n};" for v, n in names.items()]
+            fields.append({value: f"c.{name}" for value, name in names.items()})
+        with self.writer.block(f"[&](int {argument})", "},"):
+            self.writer.line(f"struct {{ {' '.join(declared)} }} c;")
+            for arguments, names in zip(copies, fields, strict=True):
+                self.names.update(arguments)
+                for op in early:
+                    self._scalar(op)
+                for value, name in names.items():
+                    self.writer.line(f"{name} = {self.names[value]};")
+            self.writer.line("return c;")
+        return fields
+
+    # ---- outputs ---------------------------------------------------------------------------
+
+    def _rows_per_lane(self, outs: Sequence[SSAValue], counts: Sequence[int]) -> int:
+        """Copies of a region that one lane runs, so that it fills whole packets."""
+        odd_pairs = any(
+            self.bindings[out].buffer.is_packet
+            and self.bindings[out].buffer.element == "bf16"
+            and count % 2
+            for out, count in zip(outs, counts, strict=True)
+        )
+        return 2 if odd_pairs else 1
+
+    def _declare_outputs(self, outs: Sequence[SSAValue]) -> list[str]:
+        """Variables for the outputs of a task, so that regions stay short."""
+        names: list[str] = []
+        for out in outs:
+            binding = self.bindings[out]
+            name = f"out_{binding.buffer.name}"
+            if binding.buffer.is_packet:
+                self.writer.line(f"const auto {name} = {binding.packets()};")
+            else:
+                element = C_TYPES[binding.buffer.element]
+                self.writer.line(f"{element}* const {name} = {binding.pointer()};")
+            names.append(name)
+        return names
+
+    def _write_outputs(
+        self,
+        outs: Sequence[SSAValue],
+        names: Sequence[str],
+        counts: Sequence[int],
+        copies: Sequence[Sequence[str]],
+        first: str,
+    ) -> None:
+        """Store what the copies of a region yielded; `first` is the first copy's group index."""
+        position = 0
+        for out, name, count in zip(outs, names, counts, strict=True):
+            values = [v for copy in copies for v in copy[position : position + count]]
+            position += count
+            start = first if count == 1 else f"{first} * {count}"
+            self._write(self.bindings[out], name, start, values)
+
+    def _write(self, binding: Binding, name: str, start: str, values: Sequence[str]) -> None:
+        element = binding.buffer.element
+        if not binding.buffer.is_packet:
+            for offset, value in enumerate(values):
+                index = start if offset == 0 else f"{start} + {offset}"
+                stored = f"amk::from_float<amk::bf16>({value})" if element == "bf16" else value
+                self.writer.line(f"{name}[{index}] = {stored};")
+            return
+        width = 2 if element == "bf16" else 1
+        for offset in range(0, len(values), width):
+            index = start if offset == 0 else f"{start} + {offset}"
+            payload = ", ".join(values[offset : offset + width])
+            self.writer.line(f"amk::send({name}, {index}, {payload});")
+
+    def _run_copy(self, ops: Sequence[Operation], arguments: Mapping[SSAValue, str]) -> list[str]:
+        """Print one copy of (the late part of) a region; the spelling of what it yields."""
+        self.names.update(arguments)
+        for op in ops:
+            if isinstance(op, tile.YieldOp):
+                return [self.names[v] for v in op.values]
+            self._scalar(op)
+        return []
+
+    # ---- heavy operations ------------------------------------------------------------------
+
+    def _input(self, value: SSAValue) -> str:
+        binding = self.bindings[value]
+        if binding.buffer.is_packet:
+            return binding.packets()
+        element = C_TYPES[binding.buffer.element]
+        return f"amk::Plain<{element}>{{{binding.pointer()}}}"
+
+    def _product(self, op: tile.ProductOp) -> None:
+        group = op.group.value.data
+        copies = self._rows_per_lane(op.outs, op.out_counts)
+        weights = self.bindings[op.weights]
+        element = C_TYPES[weights.buffer.element]
+        columns = weights.buffer.type.get_shape()[-1]
+        rows = weights.variables.print(weights.size(0))
+        outs = self._declare_outputs(op.outs)
+        best = self._declare_outputs(op.best)
+        stream = stream_of(op, self.bindings, self.instances)
+        argmax = "true" if best else "false"
+        self.writer.line(
+            f"amk::product<{element}, {columns}, {group * copies}, {argmax}>(w, {stream},"
+        )
+        self.writer.depth += 2
+        self.writer.line(f"{self._input(op.input)}, {rows},")
+        self._prologue(op)
+        self._epilogue(op, outs, group, copies)
+        self._finish(best)
+        self.writer.depth -= 2
+
+    def _prologue(self, op: tile.ProductOp) -> None:
+        k, x = op.prologue.block.args
+        early, late = self._split(op.prologue.block, [x])
+        captured = self._captures(early, late)
+        fields = self._early_lambda("k", [{k: "k"}], early, captured)
+        capture = "const auto& c" if captured else "amk::Nothing"
+        stat = "float& stat" if op.has_stat else "float&"
+        with self.writer.block(f"[&](int k, float x, {capture}, {stat}) -> float", "},"):
+            values = self._run_copy(late, {k: "k", x: "x", **fields[0]})
+            if op.has_stat:
+                self.writer.line(f"stat = amk::add(stat, {values[1]});")
+            self.writer.line(f"return {values[0]};")
+
+    def _epilogue(self, op: tile.ProductOp, outs: Sequence[str], group: int, copies: int) -> None:
+        r, *rest = op.epilogue.block.args
+        early, late = self._split(op.epilogue.block, rest)
+        captured = self._captures(early, late)
+        index = "r" if group == 1 else f"r / {group}"
+        places = [
+            {r: f"({index} + {j})" if j else (index if group == 1 else f"({index})")}
+            for j in range(copies)
+        ]
+        fields = self._early_lambda("r", places, early, captured)
+        capture = "const auto& c" if captured else "amk::Nothing"
+        best = "amk::Best& best" if op.best else "amk::Best&"
+        lanes = group * copies
+        head = f"[&](int r, const float (&y)[{lanes}], float stat, {capture}, {best})"
+        with self.writer.block(head, "},"):
+            yielded: list[list[str]] = []
+            for j, (place, names) in enumerate(zip(places, fields, strict=True)):
+                arguments = {**place, **names}
+                arguments |= {rest[e]: f"y[{j * group + e}]" for e in range(group)}
+                if op.has_stat:
+                    arguments[rest[group]] = "stat"
+                values = self._run_copy(late, arguments)
+                if op.best:
+                    self.writer.line(f"best.take({values[-2]}, {values[-1]});")
+                yielded.append(values)
+            self._write_outputs(op.outs, outs, op.out_counts, yielded, places[0][r])
+
+    def _finish(self, best: Sequence[str]) -> None:
+        if not best:
+            self.writer.line("[](amk::Best) {});")
+            return
+        with self.writer.block("[&](amk::Best best)", "});"):
+            self.writer.line(f"amk::send({best[0]}, 0, best.value);")
+            self.writer.line(f"amk::send({best[1]}, 0, best.index);")
+
+    def _map(self, op: tile.MapOp) -> None:
+        copies = self._rows_per_lane(op.outs, op.out_counts)
+        outs = self._declare_outputs(op.outs)
+        binding = self.bindings[op.outs[0]]
+        count = binding.variables.print(binding.size(0) // op.out_counts[0])
+        (i,) = op.body.block.args
+        with self.writer.block(f"amk::map<{copies}>(w, {count}, [&](int r)", "});"):
+            places = [f"(r + {j})" if j else "r" for j in range(copies)]
+            yielded = [self._run_copy(list(op.body.block.ops), {i: place}) for place in places]
+            self._write_outputs(op.outs, outs, op.out_counts, yielded, "r")
+
+    def _attention(self, op: tile.AttentionOp) -> None:
+        group, units, size = op.shape
+        partial = self.bindings[op.partial]
+        caches = [self.bindings[v] for v in (op.key_cache, op.value_cache)]
+        parts = partial.buffer.type.get_shape()[1]
+        storage = C_TYPES[caches[0].buffer.element]
+        rows = caches[0].variables.print(caches[0].size(0))
+        template = f"{storage}, {size}, {group}, {units}, {parts // units}"
+        self.writer.line(f"amk::attention<{template}>(w,")
+        self.writer.depth += 2
+        for value in (op.query, op.key, op.value):
+            self.writer.line(f"{self.bindings[value].packets()},")
+        self.writer.line(f"{self.names[op.append]},")
+        for cache in caches:
+            self.writer.line(f"{cache.pointer()},")
+        self.writer.line(f"{rows}, {float_literal(op.scale.value.data)}, {partial.packets()});")
+        self.writer.depth -= 2
+
+    def _combine(self, op: tile.CombineOp) -> None:
+        values = self.bindings[op.values]
+        _, parts, width = values.buffer.type.get_shape()
+        head, _, columns = values.access.dims
+        copies = self._rows_per_lane(op.outs, op.out_counts)
+        outs = self._declare_outputs(op.outs)
+        first = values.variables.print(head.lo * (width - 2) + columns.lo)
+        count = values.variables.print(values.size(1))
+        use = values.access.use
+        assert use is not None and values.buffer.op.uses is not None
+        epoch = f"w.epoch({values.buffer.op.uses.value.data}, {values.variables.print(use)})"
+        partial = f"amk::Packets<float>{{b.{values.buffer.name}, {epoch}, {values.buffer.number}}}"
+        self.writer.line(
+            f"amk::combine<{width - 2}, {parts}, {copies}>(w, {partial}, {first}, {count},"
+        )
+        self.writer.depth += 2
+        r, y = op.epilogue.block.args
+        with self.writer.block(f"[&](int r, const float (&y)[{copies}])", "});"):
+            yielded = [
+                self._run_copy(
+                    list(op.epilogue.block.ops), {r: f"(r + {j})" if j else "r", y: f"y[{j}]"}
+                )
+                for j in range(copies)
+            ]
+            self._write_outputs(op.outs, outs, op.out_counts, yielded, "r")
+        self.writer.depth -= 2
+
+    def _argmax(self, op: tile.ArgmaxOp) -> None:
+        values = self.bindings[op.values]
+        name = self._fresh()
+        count = values.variables.print(values.size(0))
+        self.writer.line(
+            f"const int {name} = amk::argmax(w, {values.packets()}, "
+            f"{self.bindings[op.indices].packets()}, {count});"
+        )
+        self.names[op.result] = name
+
+    def _receive(self, op: tile.ReceiveOp) -> None:
+        name = self._fresh()
+        type_ = scalar_c_type(op.result.type)
+        view = self.bindings[op.memory].packets()
+        self.writer.line(f"const {type_} {name} = amk::receive(w, {view});")
+        self.names[op.result] = name
+
+    def _store(self, op: tile.StoreOp) -> None:
+        binding = self.bindings[op.memory]
+        (index,) = (self.names[i] for i in op.indices)
+        value = self.names[op.value]
+        if binding.buffer.is_packet:
+            function = "send_host" if binding.buffer.space == "host_packet" else "send"
+            statement = f"amk::{function}({binding.packets()}, {index}, {value});"
+        else:
+            if binding.buffer.element == "bf16":
+                raise AmkError("tile.store of bf16 is not supported", location=location_of(op))
+            statement = f"({binding.pointer()})[{index}] = {value};"
+        self.writer.line(f"if (w.leader()) {statement}")
+
+    def _stop(self, op: tile.StopOp) -> None:
+        self.writer.line(f"w.stop({self.names[op.condition]});")

@@ -1,0 +1,287 @@
+"""Prints the families of a schedule: the compute program and the stream program of a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import IndexType
+from xdsl.ir import Block, SSAValue
+
+from amk.backends.printer.bindings import Binding, Buffer
+from amk.backends.printer.expressions import Variables
+from amk.backends.printer.kernel import KernelPrinter, stream_of
+from amk.backends.printer.text import Writer
+from amk.dialects import task, tile
+from amk.dialects.access import Access, AccessAttr, argument_text
+from amk.errors import AmkError
+from amk.ir.location import location_of
+from amk.schedule.expr import Expr
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family with its kernel and the number that identifies it in error messages."""
+
+    op: task.FamilyOp
+    kernel: tile.KernelOp
+    number: int
+
+    @property
+    def products(self) -> list[tile.ProductOp]:
+        return [op for op in self.kernel.body.block.ops if isinstance(op, tile.ProductOp)]
+
+    def accesses(self) -> Iterator[tuple[SSAValue, Access]]:
+        """The memref parameters with what they are bound to."""
+        for argument, parameter in zip(self.op.args, self.kernel.body.block.args, strict=True):
+            if isinstance(argument, AccessAttr):
+                yield parameter, argument.data
+
+
+class SchedulePrinter:
+    """Prints the programs of the two agents of a worker."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        schedule: task.ScheduleOp,
+        families: Mapping[task.FamilyOp, Family],
+        buffers: Mapping[str, Buffer],
+    ) -> None:
+        self.writer = writer
+        self.schedule = schedule
+        self.families = families
+        self.buffers = buffers
+        self.workers = schedule.workers.value.data
+        names = {"iter": "w.iteration"}
+        ranges = {"iter": (0, 2**31 - 2)}
+        for op in schedule.body.block.ops:
+            if isinstance(op, task.ScalarOp):
+                self._check_scalar(op)
+                names[op.sym_name.data] = f"w.{op.sym_name.data}"
+                ranges[op.sym_name.data] = (op.lo.value.data, op.hi.value.data - 1)
+        self.variables = Variables(names, ranges)
+
+    def _check_scalar(self, op: task.ScalarOp) -> None:
+        if op.sym_name.data != "pos" or op.step.value.data != 1:
+            raise AmkError(
+                f"the printer knows the scalar @pos with step 1, not @{op.sym_name.data}",
+                location=location_of(op),
+            )
+
+    # ---- the two programs ------------------------------------------------------------------
+
+    def compute(self) -> None:
+        with (
+            self.writer.block("AMK_DEVICE void compute(amk::Worker& w, const Buffers& b)"),
+            self.writer.block("while (w.next())"),
+        ):
+            self._walk(self.schedule.body.block, self.variables, self._task)
+
+    def stream(self) -> None:
+        """The same families in the same order, of which only the streamed weights are left."""
+        with (
+            self.writer.block("AMK_DEVICE void stream(amk::Producer& w, const Buffers& b)"),
+            self.writer.block("while (w.next())"),
+        ):
+            self._walk(self.schedule.body.block, self.variables, self._copies)
+
+    def _walk(self, block: Block, variables: Variables, visit) -> None:
+        for op in block.ops:
+            if isinstance(op, task.FamilyOp):
+                visit(self.families[op], variables)
+            elif isinstance(op, task.RepeatOp):
+                index, count = op.index.data, op.count.value.data
+                with self.writer.block(f"for (int {index} = 0; {index} < {count}; ++{index})"):
+                    inner = variables.with_variable(index, index, count - 1)
+                    self._walk(op.body.block, inner, visit)
+
+    # ---- one family ------------------------------------------------------------------------
+
+    def _bindings(self, family: Family, variables: Variables) -> dict[SSAValue, Binding]:
+        bindings: dict[SSAValue, Binding] = {}
+        for parameter, access in family.accesses():
+            binding = Binding(self.buffers[access.buffer], access, variables)
+            binding.check_owner(family.op.placement, family.op)
+            bindings[parameter] = binding
+        return bindings
+
+    @contextmanager
+    def _instances(self, op: task.FamilyOp) -> Iterator[None]:
+        """The instances of a family on this worker, as `i`."""
+        count, index = op.instances, op.index_name
+        rotation = self._rotation(op)
+        start = "w.id"
+        if rotation:
+            wraps = count + rotation > self.workers
+            start = f"(w.id + {self.workers - rotation}) % {self.workers}"
+            if not wraps:
+                start = f"w.id - {rotation}"
+        if count > self.workers:
+            head = f"for (int {index} = {start}; {index} < {count}; {index} += {self.workers})"
+        elif count == self.workers:
+            head = ""
+        elif rotation and count + rotation <= self.workers:
+            head = f"if (const int {index} = {start}; {index} >= 0 && {index} < {count})"
+        else:
+            head = f"if (const int {index} = {start}; {index} < {count})"
+        with self.writer.block(head):
+            if not head:
+                self.writer.line(f"[[maybe_unused]] const int {index} = {start};")
+            yield
+
+    def _rotation(self, op: task.FamilyOp) -> int:
+        """r of a placement (i + r) mod workers; other placements are no index arithmetic."""
+        placement, index = op.placement, Expr.var(op.index_name)
+        if placement is not None:
+            for rotation in range(self.workers):
+                shifted = index + rotation
+                if placement == shifted % self.workers:
+                    return rotation
+                if placement == shifted and op.instances + rotation <= self.workers:
+                    return rotation
+        raise AmkError(
+            f"@{op.sym_name.data}: the printer needs a placement (i + constant) mod workers, "
+            f"got '{placement}'",
+            location=location_of(op),
+        )
+
+    def _task(self, family: Family, variables: Variables) -> None:
+        op, writer = family.op, self.writer
+        if op.guard is not None or op.agent_name != "compute":
+            raise AmkError(
+                f"@{op.sym_name.data}: the printer knows no guarded families and no stream tasks",
+                location=location_of(op),
+            )
+        variables = variables.with_variable(op.index_name, op.index_name, op.instances - 1)
+        writer.line()
+        where = location_of(op)
+        placement = f"for {op.index_name} in {op.instances} on {op.placement}"
+        writer.comment(f"task.family @{op.sym_name.data} calls @{op.kernel_name} {placement}")
+        if where is not None:
+            writer.comment(f"from {where}")
+        for argument in op.args:
+            writer.comment(f"  {argument_text(argument)}")
+        with self._instances(op):
+            self._task_body(family, variables)
+
+    def _task_body(self, family: Family, variables: Variables) -> None:
+        op, writer = family.op, self.writer
+        bindings = self._bindings(family, variables)
+        writer.line(f"w.at({family.number});")
+        self._waits(op, variables)
+        if self._needs_sync(family, bindings):
+            writer.line("w.sync();")
+        indices: dict[SSAValue, str] = {}
+        for argument, parameter in zip(op.args, family.kernel.body.block.args, strict=True):
+            if isinstance(parameter.type, IndexType):
+                name = f"{parameter.name_hint or 'first'}"
+                assert not isinstance(argument, AccessAttr)
+                writer.line(f"const int {name} = {variables.print(argument.data)};")
+                indices[parameter] = name
+        for product in family.products:
+            self._check_rows(family, bindings[product.weights])
+        KernelPrinter(writer, bindings, indices, op.instances).print(family.kernel)
+        self._signals(op, variables)
+
+    def _needs_sync(self, family: Family, bindings: Mapping[SSAValue, Binding]) -> bool:
+        """Whether the task touches memory that other warps of the worker may be writing or reading.
+
+        A product's epilogue runs after all warps have arrived, attention has barriers of its own.
+        """
+        guarded: set[SSAValue] = set()
+        for op in family.kernel.body.block.ops:
+            if isinstance(op, tile.ProductOp | tile.AttentionOp):
+                guarded.update(v for inner in op.walk() for v in inner.operands)
+        return any(
+            not binding.buffer.is_constant
+            and not binding.buffer.is_packet
+            and binding.buffer.space not in ("stream", "host")
+            for parameter, binding in bindings.items()
+            if parameter not in guarded
+        )
+
+    def _check_rows(self, family: Family, weights: Binding) -> None:
+        """The packed stream deals row blocks evenly, in order; the IR must say the same."""
+        blocks = weights.buffer.type.get_shape()[-2] // tile.ROWS_PER_TILE
+        count = family.op.instances
+        index = Expr.var(family.op.index_name)
+
+        def bound(instance: Expr) -> Expr:
+            return (instance if blocks == count else instance * blocks // count) * 8
+
+        dim = weights.access.dims[-2]
+        upper_ok = dim.hi in (bound(index + 1), bound(index + 1) - 8 + 8)
+        if dim.lo != bound(index) or not upper_ok:
+            raise AmkError(
+                f"@{family.op.sym_name.data}: @{weights.buffer.name} is packed for rows dealt evenly "
+                f"to {count} instances; the family reads rows {dim}",
+                location=location_of(family.op),
+            )
+
+    def _waits(self, op: task.FamilyOp, variables: Variables) -> None:
+        for counter, threshold in op.waits:
+            total = self._signalled(counter)
+            self.writer.line(
+                f"amk::wait(w, b.{counter}, w.epoch({total}, {variables.print(threshold)}) - 1, "
+                f"{self._counter_number(counter)});"
+            )
+
+    def _signals(self, op: task.FamilyOp, variables: Variables) -> None:
+        for counter, amount in op.signals:
+            self.writer.line(f"amk::signal(w, b.{counter}, {variables.print(amount)});")
+
+    def _counter_number(self, name: str) -> int:
+        counters = [c for c in self.schedule.body.block.ops if isinstance(c, task.CounterOp)]
+        return len(self.buffers) + [c.sym_name.data for c in counters].index(name)
+
+    def _signalled(self, counter: str) -> int:
+        """What one iteration adds to a counter."""
+        total = 0
+
+        def visit(op: task.FamilyOp | task.TaskOp, repeats: dict[str, int]) -> None:
+            nonlocal total
+            for name, amount in op.signals:
+                if name == counter:
+                    for i in range(op.instances):
+                        total += amount.evaluate({**repeats, op.index_name: i})
+
+        task.for_each_task(self.schedule, visit)
+        return total
+
+    def _copies(self, family: Family, variables: Variables) -> None:
+        if not family.products:
+            return
+        op = family.op
+        variables = variables.with_variable(op.index_name, op.index_name, op.instances - 1)
+        bindings = self._bindings(family, variables)
+        self.writer.comment(f"task.family @{op.sym_name.data}")
+        with self._instances(op):
+            for product in family.products:
+                stream = stream_of(product, bindings, op.instances)
+                self.writer.line(f"amk::stream(w, {stream});")
+
+
+def families_of(
+    schedule: task.ScheduleOp, kernels: Mapping[str, tile.KernelOp]
+) -> dict[task.FamilyOp, Family]:
+    """The families of a schedule, numbered in order; AmkError where one cannot be printed."""
+    families: dict[task.FamilyOp, Family] = {}
+    for op in schedule.walk():
+        if isinstance(op, task.TaskOp):
+            raise AmkError(
+                f"@{op.sym_name.data}: the printer takes families, not single tasks",
+                location=location_of(op),
+            )
+        if not isinstance(op, task.FamilyOp):
+            continue
+        kernel = kernels.get(op.kernel_name or "")
+        if kernel is None:
+            raise AmkError(
+                f"@{op.sym_name.data}: a family needs a kernel to be printed"
+                + (f"; there is no @{op.kernel_name}" if op.kernel_name else ""),
+                location=location_of(op),
+            )
+        families[op] = Family(op, kernel, len(families))
+    return families
