@@ -25,7 +25,7 @@ class Status(ctypes.Structure):
     """How a launch ended. `amk::Status`."""
 
     _fields_ = (
-        ("code", ctypes.c_uint32),  # 0 ok, 1 a wait took longer than timeout_ms
+        ("code", ctypes.c_uint32),  # 0 ok, TIMEOUT or TOO_WIDE
         ("worker", ctypes.c_uint32),
         ("task", ctypes.c_uint32),
         ("buffer", ctypes.c_uint32),
@@ -37,6 +37,9 @@ class Status(ctypes.Structure):
 
 
 TIMEOUT = 1
+TOO_WIDE = 2
+RING = 2**32 - 1
+"""Instead of a buffer: the ring of weights of a worker."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,17 @@ def launch_error(program: Program, launch: Launch, status: StatusValues) -> AmkE
         f"worker {status.worker}, task '{_name(program.task_names, status.task)}',"
         f" position {launch.pos + status.iteration} (iteration {status.iteration})"
     )
+    if status.code == TOO_WIDE:
+        return AmkError(f"the launch failed: {where} has more elements than its scratch memory")
     if status.code != TIMEOUT:
         return AmkError(f"the launch failed with code {status.code}: {where}")
+    if status.buffer == RING:
+        awaited = f"slot {status.index} of its ring of weights"
+    else:
+        buffer = _name(program.buffer_names, status.buffer)
+        awaited = f"element {status.index} of buffer '{buffer}'"
     return AmkError(
-        f"the launch hung: {where} waited more than {launch.timeout_ms / 1000:g} s for element"
-        f" {status.index} of buffer '{_name(program.buffer_names, status.buffer)}'"
+        f"the launch hung: {where} waited more than {launch.timeout_ms / 1000:g} s for {awaited}"
         f" (expected {status.expected}, last seen {status.seen})"
     )
 

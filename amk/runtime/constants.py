@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from xdsl.dialects.builtin import BFloat16Type, ModuleOp
 
-from amk.dialects.tile import ConstantOp
+from amk.dialects.tile import ROWS_PER_TILE, ConstantOp
 from amk.errors import AmkError
 from amk.interpreters.nn import rope_table
 
@@ -47,7 +47,7 @@ def layer_shape(op: ConstantOp) -> tuple[int, ...]:
 
 
 def layer_values(op: ConstantOp, weights: Weights, layer: int) -> np.ndarray:
-    """Layer `layer` of the constant, of shape `layer_shape(op)`: float32, or bfloat16 bits as uint16.
+    """Layer `layer`, of shape `layer_shape(op)`: float32, or bfloat16 bit patterns as uint16.
 
     Raises AmkError where the parameters do not have the shape that the constant declares.
     """
@@ -56,17 +56,23 @@ def layer_values(op: ConstantOp, weights: Weights, layer: int) -> np.ndarray:
     sources = list(source_values(op, weights, layer))
     order = row_order(op, [len(source) for source in sources])
     rows = sources[0] if len(sources) == 1 else np.concatenate(sources)
-    return (rows if order is None else rows[order]).reshape(layer_shape(op))
+    if order is not None:
+        rows = rows[order]
+    shape = layer_shape(op)
+    if len(rows) < shape[0]:
+        padding = np.zeros((shape[0] - len(rows), *rows.shape[1:]), rows.dtype)
+        rows = np.concatenate([rows, padding])
+    return rows
 
 
 def source_values(op: ConstantOp, weights: Weights, layer: int) -> Iterator[np.ndarray]:
     """The parameters of one layer in the storage type of the constant, rows not reordered.
 
-    Each is read when it is asked for. Raises AmkError where their rows, or the columns of one, do
-    not fit the constant.
+    Each is read when it is asked for. The constant may have a few rows more, up to whole tiles:
+    those are zero. Raises AmkError where the rows, or the columns of a parameter, do not fit.
     """
     read = weights.read_bf16 if isinstance(op.type.element_type, BFloat16Type) else weights.read
-    rows, *columns = _rows_and_columns(op)
+    rows, *columns = layer_shape(op)
     seen = 0
     for key in op.source_keys:
         values = read(key.replace("{layer}", str(layer)))
@@ -74,7 +80,7 @@ def source_values(op: ConstantOp, weights: Weights, layer: int) -> Iterator[np.n
         if list(values.shape[1:]) != columns or seen > rows:
             raise _misfit(op, key, layer, values.shape)
         yield values
-    if seen != rows:
+    if rows not in (seen, -(-seen // ROWS_PER_TILE) * ROWS_PER_TILE):
         raise _misfit(op, op.source_keys[-1], layer, (seen, *columns))
 
 
@@ -110,12 +116,6 @@ def _rope_values(op: ConstantOp) -> np.ndarray:
     frequencies = np.array(list(op.frequencies.get_values()), np.float64).astype(np.float32)
     cos, sin = rope_table(frequencies, 0, positions)
     return cos if op.kind.data == "rope_cos" else sin
-
-
-def _rows_and_columns(op: ConstantOp) -> tuple[int, ...]:
-    """(rows,) or (rows, columns) that the sources of one layer must have together."""
-    shape = layer_shape(op)
-    return shape if shape else (1,)
 
 
 def _misfit(op: ConstantOp, key: str, layer: int, shape: tuple[int, ...]) -> AmkError:

@@ -98,6 +98,14 @@ def test_vectors_are_rows_of_one_value(weights):
     np.testing.assert_array_equal(layer_values(op, weights, 1), weights["layers.1.n"])
 
 
+def test_rows_up_to_a_whole_tile_are_zero(weights):
+    op = ConstantOp("k", MemRefType(f32, [2, 8, 6]), sources=["layers.{layer}.k"], pairs=[4])
+    values = layer_values(op, weights, 0)
+    k = weights["layers.0.k"]
+    np.testing.assert_array_equal(values[:4], np.array([k[0], k[2], k[1], k[3]]))
+    np.testing.assert_array_equal(values[4:], 0)
+
+
 def test_rope_tables_round_the_angle_to_float32_first():
     frequencies = np.array([1.0, 0.1, 0.00123], np.float32)
     attr = DenseIntOrFPElementsAttr.from_list(TensorType(f32, [3]), [float(f) for f in frequencies])

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amk.backends.program import StreamLayout
-from amk.errors import AmkError
 from amk.interpreters.numerics import STEP_COLUMNS, chunk_bounds
 from amk.runtime.packing import Packer, piece_index, unpack
 
@@ -82,7 +80,11 @@ def test_every_piece_stands_once():
     np.testing.assert_array_equal(np.sort(index), np.arange(layout.layer_bytes // 64))
 
 
-def test_missing_rows_are_an_error():
-    layout = layout_of(16, 16, "f32", 1)
-    with pytest.raises(AmkError, match="packing needs 16 rows, got 8"):
-        Packer(layout, None).pack([np.zeros((8, 16), np.float32)], np.empty(1024, np.uint8))
+def test_rows_that_the_sources_leave_are_zero():
+    layout = layout_of(24, 16, "f32", 2)
+    out = np.full(layout.layer_bytes, 0xEE, np.uint8)
+    matrix = np.ones((19, 16), np.float32)
+    Packer(layout, np.arange(18, -1, -1)).pack([matrix], out)
+    whole = unpack(layout, out)
+    np.testing.assert_array_equal(whole[:19], matrix)
+    np.testing.assert_array_equal(whole[19:], 0)

@@ -1,0 +1,86 @@
+"""What every device has: the memory of one program, and one launch at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+
+from amk.backends.program import BufferInfo, Program
+from amk.runtime.abi import Launch, StatusValues
+
+PACKET_SPACES = ("packet", "host_packet")
+HOST_SPACES = ("host", "host_packet")
+_DTYPES = {"f32": np.dtype(np.float32), "bf16": np.dtype(np.uint16), "i32": np.dtype(np.int32)}
+
+
+class Device(ABC):
+    """A program with its buffers, ready to be launched.
+
+    Buffers in the spaces "host" and "host_packet" can be read and written while a launch runs.
+    """
+
+    name: ClassVar[str]
+    """As in `--device`: cpu or cuda."""
+    xp: Any = np
+    """The array module of the buffers in device memory: numpy or cupy."""
+
+    def __init__(self, program: Program) -> None:
+        """Allocate every buffer of `program`, zeroed. Raises AmkError where memory is short."""
+        self.program = program
+        self.memory: dict[str, Any] = {}
+        for info in program.buffers:
+            self.memory[info.name] = self._allocate(info)
+
+    @abstractmethod
+    def start(self, launch: Launch) -> None:
+        """Begin a launch and return while it runs."""
+
+    @abstractmethod
+    def running(self) -> bool:
+        """Whether the launch has not ended yet."""
+
+    @abstractmethod
+    def finish(self, seconds: float) -> StatusValues | None:
+        """Wait for the end of the launch and return its status; None if it takes longer."""
+
+    @abstractmethod
+    def _allocate(self, info: BufferInfo) -> Any:
+        """Zeroed bytes (uint8 [nbytes]) for a buffer."""
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Surrounds the filling of buffers through `array`, which is complete at the end."""
+        yield
+
+    def close(self) -> None:
+        """Free the memory; the device cannot be used afterwards."""
+        self.memory.clear()
+
+    def array(self, name: str) -> Any:
+        """A buffer as an array of its shape; packets as uint64, a stream as bytes. No copy."""
+        info = self.program.buffer(name)
+        data = self.memory[name]
+        if info.stream is not None:
+            return data
+        if info.space in PACKET_SPACES:
+            return data.view(np.uint64)
+        return data.view(_DTYPES[info.dtype]).reshape(info.shape)
+
+    def write(self, name: str, values: np.ndarray) -> None:
+        """Fill a buffer that is no stream with `values` of its shape."""
+        array = self.array(name)
+        array[...] = values if isinstance(array, np.ndarray) else self.xp.asarray(values)
+
+    def read(self, name: str, rows: int) -> np.ndarray:
+        """A copy of the first `rows` rows of a buffer."""
+        return np.array(self.array(name)[:rows])
+
+    def clear_packets(self) -> None:
+        """Zero what launches synchronise through: packets, counters and other scratch."""
+        for info in self.program.buffers:
+            if info.space in PACKET_SPACES or info.kind == "scratch":
+                self.memory[info.name][...] = 0

@@ -1,0 +1,119 @@
+"""Running a printed C++ program on the CPU, in a thread, so that tokens can be read meanwhile."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+import subprocess
+import threading
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from amk.backends.program import BufferInfo, Program
+from amk.cli.toolchain import find_cxx
+from amk.errors import AmkError
+from amk.runtime.abi import Launch, Status, StatusValues, copy_status
+from amk.runtime.cache import cached_file
+from amk.runtime.device import Device
+
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-std=c++20",
+    "-ffp-contract=off",  # products and sums are rounded one by one
+    "-fno-math-errno",
+    "-pthread",
+    "-shared",
+    "-fPIC",
+)
+_ALIGNMENT = 64
+
+
+def build_library(source: str, compiler: Path | None = None) -> Path:
+    """Compile the C++ `source` into a shared object, or find it in the cache.
+
+    Raises AmkError where there is no compiler or it refuses the source.
+    """
+    compiler = compiler or find_cxx()
+    if compiler is None:
+        raise AmkError("no C++ compiler with C++20 found: install g++ or clang++, or set CXX")
+    command = [str(compiler), *FLAGS]
+
+    def build(path: Path) -> None:
+        result = subprocess.run(
+            [*command, "-x", "c++", "-", "-o", str(path)],
+            input=source,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode != 0:
+            first = next((x for x in result.stderr.splitlines() if "error" in x), result.stderr)
+            raise AmkError(f"{compiler} does not compile the printed program: {first}")
+
+    return cached_file([source, *command, _version(compiler), _processor()], ".so", build)
+
+
+def _version(compiler: Path) -> str:
+    result = subprocess.run(
+        [str(compiler), "--version"], capture_output=True, text=True, check=False
+    )
+    return result.stdout
+
+
+def _processor() -> str:
+    """What -march=native depends on: a cache may be shared by machines that differ in it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine() + platform.processor()
+    flags = next((x for x in lines if x.startswith(("flags", "Features"))), "")
+    return platform.machine() + hashlib.sha256(flags.encode()).hexdigest()
+
+
+class HostDevice(Device):
+    """The program as threads of this process: one for each worker."""
+
+    name: ClassVar[str] = "cpu"
+
+    def __init__(self, program: Program) -> None:
+        """Compile and load the program, and allocate its buffers."""
+        library = ctypes.CDLL(str(build_library(program.source)))
+        self._entry = getattr(library, Program.ENTRY)
+        self._entry.restype = ctypes.c_int
+        super().__init__(program)
+        pointers = [self.memory[info.name].ctypes.data for info in program.buffers]
+        self._pointers = (ctypes.c_void_p * len(pointers))(*pointers)
+        self._status = Status()
+        self._thread: threading.Thread | None = None
+
+    def start(self, launch: Launch) -> None:
+        """Begin a launch in a thread of its own; ctypes releases the interpreter lock."""
+        ctypes.memset(ctypes.byref(self._status), 0, ctypes.sizeof(Status))
+        self._thread = threading.Thread(target=self._run, args=(launch,), daemon=True)
+        self._thread.start()
+
+    def _run(self, launch: Launch) -> None:
+        code = self._entry(self._pointers, ctypes.byref(launch), ctypes.byref(self._status))
+        if code != 0 and self._status.code == 0:
+            self._status.code = code
+
+    def running(self) -> bool:
+        """Whether the launch has not ended yet."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def finish(self, seconds: float) -> StatusValues | None:
+        """Wait for the end of the launch and return its status; None if it takes longer."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+            if self._thread.is_alive():
+                return None
+        return copy_status(self._status)
+
+    def _allocate(self, info: BufferInfo) -> np.ndarray:
+        memory = np.zeros(info.nbytes + _ALIGNMENT, np.uint8)
+        skip = -memory.ctypes.data % _ALIGNMENT
+        return memory[skip : skip + info.nbytes]
