@@ -212,7 +212,8 @@ def _attention_chunk(q: F32, k: F32, m: F32, scale: np.float32) -> tuple[F32, F3
     heads, rows = len(q), len(k)
     sums = np.zeros((heads, rows, 4), np.float32)
     for d in range(0, q.shape[1], 4):
-        sums = sums + q[:, None, d : d + 4] * k[None, :, d : d + 4]
+        products = q[:, None, d : d + 4] * k[None, :, d : d + 4]
+        sums[..., : products.shape[-1]] += products
     score = ((sums[..., 0] + sums[..., 1]) + (sums[..., 2] + sums[..., 3])) * scale
     top = np.maximum(m, score.max(axis=1))
     p = np.zeros((heads, LANES), np.float32)
