@@ -38,16 +38,16 @@ def declare_token_buffers(program: TileProgram) -> None:
     context = program.model.context.value.data
     program.buffer("token", "state", MemRefType(i32, [1]), placement="replicated")
     program.buffer("forced", "input", MemRefType(i32, [context + 1]))
-    program.buffer("stop_flag", "input", in_space(MemRefType(i32, [1]), "host"))
-    program.buffer("stop", "scratch", MemRefType(i32, [1]))
+    program.buffer("stop", "input", in_space(MemRefType(i32, [1]), "host"))
+    program.buffer("stopping", "scratch", MemRefType(i32, [1]))
     program.buffer("tokens", "output", in_space(MemRefType(i32, [context]), "host_packet"))
 
 
 def lower_stop_flag(program: TileProgram) -> None:
     """One tile reads the host's stop flag, once an iteration, so that all workers see one value."""
     kernel = KernelBuilder("poll")
-    flag = kernel.parameter(_token_type("host"), read("stop_flag", ONE))
-    stop = kernel.parameter(_token_type(), write("stop", ONE))
+    flag = kernel.parameter(_token_type("host"), read("stop", ONE))
+    stop = kernel.parameter(_token_type(), write("stopping", ONE))
     zero = kernel.index(0)
     kernel.block.add_op(tile.StoreOp(kernel.load(flag, zero), stop, [zero]))
     program.phase(kernel, 1, rows=False)
@@ -91,7 +91,7 @@ def lower_next_token(program: TileProgram, values: str, indices: str) -> None:
     kernel = KernelBuilder("select")
     best_value = kernel.parameter(MemRefType(f32, [tiles]), read(values, whole(tiles)))
     best_index = kernel.parameter(MemRefType(i32, [tiles]), read(indices, whole(tiles)))
-    stop = kernel.parameter(_token_type(), read("stop", ONE))
+    stop = kernel.parameter(_token_type(), read("stopping", ONE))
     forced = kernel.parameter(_token_type(), read("forced", _at(Expr.var(POSITION) + 1)))
     token = kernel.parameter(_token_type(), write("token", ONE))
     zero = kernel.index(0)
