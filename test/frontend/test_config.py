@@ -222,9 +222,7 @@ def test_refuses_contradicting_rope_parameters(tiny) -> None:
 
 
 def test_long_values_are_shortened_in_messages(tiny) -> None:
-    with pytest.raises(
-        AmkError, match=r"strange = 'x{40,80}\.\.\. is not known|strange = \"x"
-    ) as e:
+    with pytest.raises(AmkError, match=r'strange = "x+\.\.\. is not known') as e:
         _parse(tiny, strange="x" * 1000)
     assert len(str(e.value)) < 200
 

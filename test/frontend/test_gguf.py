@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,13 +241,9 @@ def test_files_that_are_no_gguf(writer) -> None:
 
 def test_huge_counts_do_not_exhaust_memory(writer) -> None:
     path = writer.path
-    key = b"k"
-    for kind, inner in ((9, 4), (9, 8)):
-        path.write_bytes(
-            b"GGUF" + (3).to_bytes(4, "little") + (0).to_bytes(8, "little")
-            + (1).to_bytes(8, "little") + len(key).to_bytes(8, "little") + key
-            + kind.to_bytes(4, "little") + inner.to_bytes(4, "little") + (2**60).to_bytes(8, "little")
-        )  # fmt: skip
+    for inner in (4, 8):  # an array of integers, of strings
+        header = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1)
+        path.write_bytes(header + struct.pack("<Q1sIIQ", 1, b"k", 9, inner, 2**60))
         _refused(path, "truncated in its header")
 
 
