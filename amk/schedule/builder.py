@@ -1,4 +1,4 @@
-"""`TableBuilder` fills a `ScheduleTable` in vectorised blocks, all instances of a family at once."""
+"""`TableBuilder` fills a `ScheduleTable` in vectorised blocks, a family at a time."""
 
 from __future__ import annotations
 

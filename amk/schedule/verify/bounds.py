@@ -1,0 +1,191 @@
+"""Bounds and read-only memory.
+
+Statement (bounds).  Every element of every region that some launch touches is inside its buffer.
+An empty region touches nothing.  Statement (constant write).  No byte of an `input` or `constant`
+buffer is ever written, not through another buffer of its arena either.
+
+A range of each bound over all states decides most accesses; what it does not decide is evaluated
+in every state, guards included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from amk.schedule.expr import Expr
+from amk.schedule.table import ITERATION, ScheduleTable
+from amk.schedule.verify.report import Finding, Witness, at_task
+from amk.schedule.verify.scalars import States, interval, variable_ranges
+
+LIMIT = 50
+
+
+def hull(table: ScheduleTable) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [A, R] that contain each access in every state, not clipped to the buffer."""
+    ranges = variable_ranges(table)
+    spread = np.array([interval(e, ranges) for e in table.expressions] + [(0, 0)], np.int64)
+    return (
+        table.access_lo + spread[table.access_lo_expr, 0],
+        table.access_hi + spread[table.access_hi_expr, 1],
+    )
+
+
+def extents(table: ScheduleTable) -> np.ndarray:
+    """Buffer shapes [B, R], padded with 1."""
+    result = np.ones((len(table.buffers), table.access_lo.shape[1]), np.int64)
+    for row, buffer in enumerate(table.buffers):
+        result[row, : len(buffer.shape)] = buffer.shape[: result.shape[1]]
+    return result
+
+
+def check(table: ScheduleTable, states: Callable[[], States]) -> list[Finding]:
+    """All accesses that leave their buffer, and all writes to read-only memory.
+
+    `states` is called only if a range does not decide.
+    """
+    lo, hi = hull(table)
+    extent = extents(table)[table.access_buffer]
+    outside = ((lo < 0) | (hi > extent)).any(axis=1)
+    constant = (table.access_lo_expr < 0).all(axis=1) & (table.access_hi_expr < 0).all(axis=1)
+    constant &= (table.access_guard < 0) & (table.task_guard[table.access_task] < 0)
+    empty = constant & (lo >= hi).any(axis=1)
+    found: list[Finding] = []
+    for row in np.flatnonzero(outside & ~empty):
+        finding = _outside(table, int(row), extent[row], states if not constant[row] else None)
+        found += finding
+        if len(found) >= LIMIT:
+            break
+    suspects = _read_only(table, lo, hi) & ~empty
+    for row in np.flatnonzero(suspects)[:LIMIT]:
+        found += _constant_write(table, int(row), states if not constant[row] else None)
+    return found
+
+
+def evaluate(expr: Expr, values: dict[str, np.ndarray], count: int) -> np.ndarray:
+    """The values [count] of `expr` in all states."""
+    return np.broadcast_to(np.asarray(expr.evaluate(values), np.int64), (count,))
+
+
+def boxes_in_states(
+    table: ScheduleTable, row: int, states: States, values: dict[str, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One access in all states: whether it happens [n], and its bounds [n, R]."""
+    at = states.values if values is None else values
+    count = states.count
+    happens = np.ones(count, bool)
+    for guard in (table.access_guard[row], table.task_guard[table.access_task[row]]):
+        if guard >= 0:
+            happens &= evaluate(table.expressions[guard], at, count) == 0
+    sides: list[np.ndarray] = []
+    for constants, numbers in (
+        (table.access_lo[row], table.access_lo_expr[row]),
+        (table.access_hi[row], table.access_hi_expr[row]),
+    ):
+        side = np.repeat(constants[None, :], count, axis=0)
+        for dim in np.flatnonzero(numbers >= 0):
+            side[:, dim] += evaluate(table.expressions[numbers[dim]], at, count)
+        sides.append(side)
+    happens &= (sides[0] < sides[1]).all(axis=1)
+    return happens, sides[0], sides[1]
+
+
+def state_text(table: ScheduleTable, state: dict[str, int]) -> str:
+    """` at pos = 3`, or an empty string for a state without variables."""
+    names = [s.name for s in table.scalars if s.name in state]
+    parts = [f"{n} = {state[n]}" for n in names]
+    if state.get(ITERATION):
+        parts.append(f"{ITERATION} = {state[ITERATION]}")
+    return f" at {', '.join(parts)}" if parts else ""
+
+
+def _outside(
+    table: ScheduleTable, row: int, extent: np.ndarray, states: Callable[[], States] | None
+) -> list[Finding]:
+    task = int(table.access_task[row])
+    buffer = table.buffers[table.access_buffer[row]]
+    where, start = "", ()
+    if states is not None:
+        every = states()
+        happens, lo, hi = boxes_in_states(table, row, every)
+        bad = np.flatnonzero(happens & ((lo < 0) | (hi > extent)).any(axis=1))
+        if not len(bad):
+            return []
+        state = every.at(int(bad[0]))
+        where, start = state_text(table, state), tuple(state.items())
+    verb = "writes" if table.access_write[row] else "reads"
+    shape = "x".join(map(str, buffer.shape))
+    text = f"{table.task_name(task)} {verb} {table.box_text(row)}{where}, outside of its shape {shape}"
+    return [at_task(table, "out-of-bounds", task, text, Witness(start=start))]
+
+
+def _read_only(table: ScheduleTable, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
+    """Which writes may touch a byte of a read-only buffer."""
+    fixed = np.array([b.kind in ("input", "constant") for b in table.buffers], bool)
+    suspect = np.zeros(len(table.buffers), bool)
+    for number, buffer in enumerate(table.buffers):
+        suspect[number] = bool(_aliases(table, number)) if buffer.arena else fixed[number]
+    if not len(suspect):
+        return np.zeros(0, bool)
+    return table.access_write & suspect[table.access_buffer]
+
+
+def _aliases(table: ScheduleTable, number: int) -> list[int]:
+    """Read-only buffers that share bytes with a buffer (itself, if it is read-only)."""
+    mine = table.buffers[number]
+    return [
+        other
+        for other, buffer in enumerate(table.buffers)
+        if buffer.kind in ("input", "constant")
+        and (
+            other == number
+            or (
+                mine.arena is not None
+                and buffer.arena == mine.arena
+                and buffer.offset < mine.offset + mine.size
+                and mine.offset < buffer.offset + buffer.size
+            )
+        )
+    ]
+
+
+def _constant_write(
+    table: ScheduleTable, row: int, states: Callable[[], States] | None
+) -> list[Finding]:
+    task = int(table.access_task[row])
+    number = int(table.access_buffer[row])
+    if states is None:
+        boxes = [(table.access_lo[row], table.access_hi[row])]
+        at = [{}]
+    else:
+        every = states()
+        happens, lo, hi = boxes_in_states(table, row, every)
+        rows = np.flatnonzero(happens)
+        boxes = [(lo[r], hi[r]) for r in rows]
+        at = [every.at(int(r)) for r in rows]
+    mine = table.buffers[number]
+    for other in _aliases(table, number):
+        buffer = table.buffers[other]
+        for (lo, hi), state in zip(boxes, at, strict=True):
+            if other != number and not _touches(mine, lo, hi, buffer.offset, buffer.size):
+                continue
+            through = "" if other == number else f" of '{buffer.name}' through"
+            kind = "an input" if buffer.kind == "input" else "a constant"
+            text = (
+                f"{table.task_name(task)} writes{through} {table.box_text(row)}"
+                f"{state_text(table, state)}, but '{buffer.name}' is {kind}"
+            )
+            witness = Witness(start=tuple(state.items()))
+            return [at_task(table, "constant-write", task, text, witness)]
+    return []
+
+
+def _touches(mine, lo: np.ndarray, hi: np.ndarray, offset: int, size: int) -> bool:
+    """Whether a box of buffer `mine` has a byte in `[offset, offset + size)` of its arena."""
+    runs = np.zeros(1, np.int64)
+    for dim, extent in enumerate(mine.shape):
+        inside = np.arange(max(int(lo[dim]), 0), min(int(hi[dim]), extent), dtype=np.int64)
+        runs = (runs[:, None] * extent + inside[None, :]).ravel()
+    first = mine.offset + runs * mine.item_bytes
+    return bool(((first < offset + size) & (first + mine.item_bytes > offset)).any())

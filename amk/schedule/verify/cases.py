@@ -1,0 +1,152 @@
+"""Cases of run-time scalars: from all states to concrete iterations.
+
+Statement.  What the verifier decides about some iterations depends only on which accesses happen,
+on how the bounds of their boxes compare with each other along each dimension of a buffer (with
+their values where buffers overlap in an arena), and on how many iterations remain.  States that
+agree in all of this are one case, and one state of each case is examined.
+
+`outline` is the fast way out: every access with the hull of its boxes, none but the accesses
+without expressions taken as certain.  What is proved for the outline holds in every state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from amk.schedule.table import ITERATION, ScheduleTable
+from amk.schedule.verify.arrays import combine
+from amk.schedule.verify.bounds import boxes_in_states, extents, hull
+from amk.schedule.verify.memory import Boxes, overlapping_arenas
+from amk.schedule.verify.scalars import States, variable_ranges
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Iterations to examine: `boxes(e)` are the accesses of iteration e, `remaining` iterations
+    are left; `at_start`: a launch can begin here; `exact`: all accesses are certain; `constant`:
+    all iterations have the same boxes; `values`: the state."""
+
+    table: ScheduleTable
+    remaining: int
+    at_start: bool
+    exact: bool
+    constant: bool
+    values: dict[str, int]
+    fixed: Boxes | None
+
+    def boxes(self, iteration: int) -> Boxes:
+        """The accesses to changeable memory in an iteration (0: the state itself)."""
+        if self.fixed is not None:
+            return self.fixed
+        steps = {s.name: s.step for s in self.table.scalars} | {ITERATION: 1}
+        at = {n: v + steps[n] * iteration for n, v in self.values.items()}
+        return concrete(self.table, at)
+
+
+def changeable(table: ScheduleTable) -> np.ndarray:
+    """Which accesses [A] touch memory that can change (not inputs, not constants)."""
+    fixed = np.array([b.kind in ("input", "constant") and not b.packet for b in table.buffers], bool)
+    return ~fixed[table.access_buffer] if len(fixed) else np.zeros(0, bool)
+
+
+def outline(table: ScheduleTable, varies: bool) -> Case:
+    """All states at once; exact if no access uses an expression."""
+    lo, hi = hull(table)
+    rows = np.flatnonzero(changeable(table))
+    extent = extents(table)[table.access_buffer[rows]]
+    lo, hi = np.maximum(lo[rows], 0), np.minimum(hi[rows], extent)
+    keep = (lo < hi).all(axis=1)
+    rows, lo, hi = rows[keep], lo[keep], hi[keep]
+    certain = varying(table, rows) == 0
+    remaining = variable_ranges(table)[ITERATION][1] + 1
+    return Case(table, remaining, True, not varies, True, {}, Boxes(rows, lo, hi, certain))
+
+
+def varying(table: ScheduleTable, rows: np.ndarray) -> np.ndarray:
+    """1 for each access of `rows` whose box or guards use an expression, else 0."""
+    uses = (table.access_lo_expr[rows] >= 0).any(axis=1)
+    uses |= (table.access_hi_expr[rows] >= 0).any(axis=1)
+    uses |= (table.access_guard[rows] >= 0) | (table.task_guard[table.access_task[rows]] >= 0)
+    return uses.astype(np.int64)
+
+
+def concrete(table: ScheduleTable, values: dict[str, int]) -> Boxes:
+    """The accesses in one state."""
+    known = [
+        e.evaluate(values) if e.variables <= values.keys() else 0 for e in table.expressions
+    ]
+    value = np.array([*known, 0], np.int64)
+    lo = table.access_lo + value[table.access_lo_expr]
+    hi = table.access_hi + value[table.access_hi_expr]
+    happens = changeable(table) & (lo < hi).all(axis=1)
+    happens &= value[table.access_guard] == 0
+    happens &= value[table.task_guard[table.access_task]] == 0
+    rows = np.flatnonzero(happens)
+    return Boxes(rows, lo[rows], hi[rows], np.ones(len(rows), bool))
+
+
+def cases(table: ScheduleTable, states: States, window: int) -> Iterator[Case]:
+    """One case for each class of states that agree over `window` iterations."""
+    keys = [np.minimum(states.remaining, window), (states.values[ITERATION] == 0).astype(np.int64)]
+    keys += list(_signature(table, states, window))
+    key = np.zeros(states.count, np.int64)
+    for column in keys:
+        key = np.unique(combine(key, column), return_inverse=True)[1].reshape(-1)
+    _, first = np.unique(key, return_index=True)
+    for state in np.sort(first):
+        yield Case(
+            table,
+            int(states.remaining[state]),
+            bool(states.values[ITERATION][state] == 0),
+            True,
+            False,
+            states.at(int(state)),
+            None,
+        )
+
+
+def _signature(table: ScheduleTable, states: States, window: int) -> Iterator[np.ndarray]:
+    """Integer columns [states] that tell states of different cases apart."""
+    rows = np.flatnonzero(changeable(table))
+    rows = rows[varying(table, rows) == 1]
+    shape = np.concatenate(
+        [
+            table.access_buffer[rows, None], table.access_lo[rows], table.access_hi[rows],
+            table.access_lo_expr[rows], table.access_hi_expr[rows],
+            table.access_guard[rows, None], table.task_guard[table.access_task[rows], None],
+        ],
+        axis=1,
+    )  # fmt: skip
+    rows = rows[np.unique(shape, axis=0, return_index=True)[1]] if len(rows) else rows
+    mixed = {n for members in overlapping_arenas(table).values() for n in members}
+    coordinates: dict[tuple[int, int], list[np.ndarray]] = {}
+    for offset in range(window):
+        values = states.advanced(table, offset)
+        alive = states.remaining > offset
+        for row in rows:
+            happens, lo, hi = boxes_in_states(table, int(row), states, values)
+            happens = happens & alive
+            yield happens.astype(np.int64)
+            buffer = int(table.access_buffer[row])
+            for dim in range(len(table.buffers[buffer].shape)):
+                known = coordinates.setdefault((buffer, dim), [])
+                known += [np.where(happens, side[:, dim], -1) for side in (lo, hi)]
+    for (buffer, dim), columns in coordinates.items():
+        every = np.unique(np.stack(columns), axis=0)
+        if buffer in mixed:
+            yield from every
+            continue
+        users = table.access_buffer == buffer
+        fixed = np.unique(np.concatenate([table.access_lo[users, dim], table.access_hi[users, dim]]))
+        yield from (
+            np.searchsorted(fixed, c) + np.searchsorted(fixed, c, side="right") for c in every
+        )
+        order = np.sort(every, axis=0)
+        ranks = np.zeros_like(order)
+        ranks[1:] = np.cumsum(order[1:] != order[:-1], axis=0)
+        for column in every:
+            place = (order < column[None, :]).sum(axis=0)
+            yield np.take_along_axis(ranks, place[None, :], 0)[0]

@@ -1,0 +1,217 @@
+"""The examination of one case: deadlock, skew, race and definedness in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from amk.schedule.table import ScheduleTable
+from amk.schedule.verify import defined, explain
+from amk.schedule.verify.cases import Case
+from amk.schedule.verify.flow import Body, Flow, greedy, unroll
+from amk.schedule.verify.links import Accesses, Links, Sweep, packet_links, plain_links, sweep
+from amk.schedule.verify.memory import Boxes, Memory, cut
+from amk.schedule.verify.order import Outcome, Pair, analyse
+from amk.schedule.verify.packets import Packets, resolve
+from amk.schedule.verify.report import KINDS, Finding
+from amk.schedule.verify.visibility import escapes
+
+ATTEMPTS = 3
+"""Iterations that are unrolled at first; enough for a skew of 1."""
+
+
+@dataclass
+class Result:
+    """What one case shows: its findings, and the bound on the skew (-1: none needed)."""
+
+    findings: list[Finding] = field(default_factory=list)
+    skew: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Some iterations of a case: boxes, memory, packets, and a run order of each iteration."""
+
+    boxes: list[Boxes]
+    memory: Memory
+    packets: list[Packets]
+    rounds: list[np.ndarray]
+
+    def first(self, count: int) -> Window:
+        """The first `count` iterations."""
+        memory = Memory(
+            self.memory.classes[:count], self.memory.cells, self.memory.n_cells, self.memory.initial
+        )
+        return Window(self.boxes[:count], memory, self.packets[:count], self.rounds[:count])
+
+
+class Examiner:
+    """Examines cases of one table."""
+
+    def __init__(self, table: ScheduleTable, max_skew: int) -> None:
+        self.table = table
+        self.body = Body.of(table)
+        self.max_skew = max_skew
+        self.longest = 0
+
+    def every(self, cases: Callable[[int], Iterable[Case]]) -> Result:
+        """Examines all cases; `cases(n)` lists those that n iterations can tell apart.
+
+        A kind is reported only if no case has an earlier kind.
+        """
+        for kind in ("malformed", "deadlock"):
+            for case in cases(1):
+                found = self._window(case, 1)[1]
+                if found and found[0].kind == kind:
+                    return Result(found)
+        length = ATTEMPTS
+        while True:
+            self.longest = 0
+            result = self._every_conflict(cases(length))
+            if self.longest <= length:
+                return result
+            length = self.longest
+
+    def _every_conflict(self, cases: Iterable[Case]) -> Result:
+        worst = Result()
+        for case in cases:
+            if worst.findings and worst.findings[0].kind == "race":
+                found = self._unrolled(case)[2]
+                result = Result(found)
+            else:
+                result = self.conflicts(case)
+            worst.skew = max(worst.skew, result.skew)
+            kinds = [KINDS.index(r.findings[0].kind) for r in (result, worst) if r.findings]
+            if result.findings and kinds[0] == min(kinds) and (len(kinds) == 1 or kinds[0] < kinds[1]):
+                worst.findings = result.findings
+            if worst.findings and worst.findings[0].kind == "unbounded-skew":
+                return worst
+        return worst
+
+    def conflicts(self, case: Case) -> Result:
+        """Skew, races and undefined reads of a case in which every iteration runs."""
+        if case.constant:
+            return self._constant(case)
+        window, skew, found = self._unrolled(case)
+        if found:
+            return Result(found)
+        length = len(window.boxes)
+        needed = min(case.remaining, 2 * max(skew, 0) + 2) if skew >= 0 else length
+        if needed > length:
+            window, found = self._window(case, needed)
+            if window is None:
+                return Result(found)
+        span = min(case.remaining, skew + 2) if skew >= 0 else length
+        return self._judge(case, window, span, skew)
+
+    def _constant(self, case: Case) -> Result:
+        length = min(case.remaining, ATTEMPTS)
+        while True:
+            window, found = self._window(case, length)
+            if window is None:
+                return Result(found)
+            result = self._judge(case, window, min(2, length), None)
+            if result.skew >= 0 or result.findings or length == case.remaining:
+                return result
+            length = self._longer(length, case.remaining)
+
+    def _longer(self, length: int, remaining: int) -> int:
+        limit = self.max_skew + 2
+        return min(remaining, limit, 2 * length) if length < limit else remaining
+
+    def _unrolled(self, case: Case) -> tuple[Window, int, list[Finding]]:
+        """Enough iterations to know the skew: the window, the skew (-1: all of them), findings."""
+        length = min(case.remaining, ATTEMPTS)
+        while True:
+            window, found = self._window(case, length)
+            if window is None:
+                return _NOTHING, -1, found
+            flow, level = self._flow(case, window)
+            outcome = analyse(flow, level, [], False)
+            if outcome.skew is not None and outcome.skew <= self.max_skew:
+                return window, outcome.skew, []
+            if length == case.remaining:
+                return window, -1, []
+            if length >= self.max_skew + 2:
+                return window, -1, [explain.runaway(self.table, case, outcome.runaway, length)]
+            length = self._longer(length, case.remaining)
+
+    def _window(self, case: Case, length: int) -> tuple[Window | None, list[Finding]]:
+        self.longest = max(self.longest, length)
+        boxes = [case.boxes(e) for e in range(length)]
+        memory = cut(self.table, boxes)
+        packets: list[Packets] = []
+        rounds: list[np.ndarray] = []
+        for iteration in range(length):
+            if iteration and boxes[iteration] is boxes[0]:
+                packets.append(packets[0])
+                rounds.append(rounds[0])
+                continue
+            classes = memory.classes[iteration]
+            found = resolve(self.table, boxes[iteration], classes, memory.cells)
+            if found.twice:
+                return None, [explain.twice(self.table, case, pair) for pair in found.twice]
+            flow = unroll(self.body, [found], False)
+            level = greedy(flow)
+            if (level < 0).any():
+                return None, [explain.deadlock(self.table, case, flow, level, found)]
+            packets.append(found)
+            rounds.append(level)
+        return Window(boxes, memory, packets, rounds), []
+
+    def _flow(self, case: Case, window: Window) -> tuple[Flow, np.ndarray]:
+        flow = unroll(self.body, window.packets, not case.exact)
+        tallest = max(int(r.max(initial=0)) for r in window.rounds) + 1
+        level = np.concatenate([r + e * tallest for e, r in enumerate(window.rounds)])
+        return flow, np.unique(level, return_inverse=True)[1].reshape(-1)
+
+    def _links(self, window: Window) -> tuple[list[Links], Sweep]:
+        order = [np.empty(self.table.n_tasks, np.int64) for _ in window.rounds]
+        for rank, rounds in zip(order, window.rounds, strict=True):
+            rank[np.argsort(rounds, kind="stable")] = np.arange(len(rank))
+        accesses = Accesses.of(self.table, window.boxes, window.memory, order)
+        swept = sweep(accesses.take(~accesses.packet), window.memory)
+        packets = packet_links(self.table, accesses.take(accesses.packet), window.memory)
+        return [plain_links(self.table, swept), packets], swept
+
+    def _judge(self, case: Case, window: Window, span: int, skew: int | None) -> Result:
+        """Races and undefined reads over the first `span` iterations; `skew` None: find it."""
+        flow, level = self._flow(case, window)
+        links, swept = self._links(window.first(span))
+        outcome = analyse(flow, level, links, True)
+        bound = outcome.skew if skew is None else skew
+        length = len(window.boxes)
+        if skew is None and (bound is None or bound > self.max_skew):
+            if length < case.remaining and length < self.max_skew + 2:
+                return Result()  # Not long enough to know.
+            if length < case.remaining:
+                return Result([explain.runaway(self.table, case, outcome.runaway, length)])
+            bound = None
+        findings = self._races(case, flow, outcome)
+        if not findings:
+            for row, when in defined.undefined(self.table, swept, window.memory, case.at_start):
+                findings.append(explain.undefined(self.table, case, row, when))
+        return Result(findings, -1 if bound is None else bound)
+
+    def _races(self, case: Case, flow: Flow, outcome: Outcome) -> list[Finding]:
+        found = [explain.race(self.table, case, flow, pair, False) for pair in outcome.unordered]
+        known: dict[tuple[int, int], bool] = {}
+        for pair in outcome.unproved:
+            if self._escapes(case, flow, pair, known):
+                found.append(explain.race(self.table, case, flow, pair, True))
+        return found
+
+    def _escapes(
+        self, case: Case, flow: Flow, pair: Pair, known: dict[tuple[int, int], bool]
+    ) -> bool:
+        if not case.exact:
+            return True
+        key = (pair.first, pair.second)
+        if key not in known:
+            known[key] = escapes(flow, *key)
+        return known[key]
+
+
+_NOTHING = Window([], Memory([], None, 0, np.zeros(0, bool)), [], [])  # type: ignore[arg-type]

@@ -1,0 +1,80 @@
+"""Packets: which writes a packet read waits for.
+
+Statement.  A read of use u waits, for every element of its box, for the one write of use u of that
+element in the same iteration.  Reads of the same box and use wait for the same writes and form one
+*group*; a group that names an element without a writer is never complete.  Two writers of one use
+of an element in an iteration are malformed: a reader could not tell their payloads apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from amk.schedule.table import ScheduleTable
+from amk.schedule.verify.arrays import Rows, distinct
+from amk.schedule.verify.memory import Boxes
+
+
+@dataclass(frozen=True, eq=False)
+class Packets:
+    """The packet reads of one iteration.
+
+    `producers` lists the tasks that write for each group; `complete` [G] says that every element
+    has a writer (a certain one).  Edge i: task `reader[i]` waits for group `group[i]`, in every
+    state if `certain[i]`.  `twice` are pairs of access numbers that write the same use of an
+    element, `missing` gives each incomplete group an access number that reads it.
+    """
+
+    producers: Rows
+    complete: np.ndarray
+    reader: np.ndarray
+    group: np.ndarray
+    certain: np.ndarray
+    twice: list[tuple[int, int]]
+    missing: dict[int, int]
+
+
+def resolve(table: ScheduleTable, boxes: Boxes, classes: np.ndarray, cells: Rows) -> Packets:
+    """The packet groups of one iteration; `classes` are the cell classes of `boxes`."""
+    packet = np.array([b.packet for b in table.buffers], bool)
+    rows = boxes.rows
+    chosen = np.flatnonzero(packet[table.access_buffer[rows]])
+    write = table.access_write[rows[chosen]]
+    writes, reads = chosen[write], chosen[~write]
+    uses = int(table.access_use[rows[chosen]].max(initial=0)) + 1
+    sizes = cells.sizes(classes[writes])
+    key = cells.take(classes[writes]) * uses + np.repeat(table.access_use[rows[writes]], sizes)
+    owner = np.repeat(writes, sizes)
+    order = np.argsort(key, kind="stable")
+    key, owner = key[order], owner[order]
+    same = np.flatnonzero(key[1:] == key[:-1])
+    twice = sorted({(int(rows[owner[i]]), int(rows[owner[i + 1]])) for i in same[:50]})
+
+    first, group = distinct(classes[reads], table.access_use[rows[reads]])
+    heads = reads[first]
+    sizes = cells.sizes(classes[heads])
+    wanted = cells.take(classes[heads]) * uses + np.repeat(table.access_use[rows[heads]], sizes)
+    in_group = np.repeat(np.arange(len(heads)), sizes)
+    at = np.searchsorted(key, wanted)
+    hit = np.zeros(len(wanted), bool)
+    hit[at < len(key)] = key[at[at < len(key)]] == wanted[at < len(key)]
+    complete = np.ones(len(heads), bool)
+    complete[in_group[~hit]] = False
+    found = owner[at[hit]]
+    complete[in_group[hit][~boxes.certain[found]]] = False
+    once, _ = distinct(in_group[hit], table.access_task[rows[found]])
+    producers = Rows.of(
+        in_group[hit][once], table.access_task[rows[found]][once].astype(np.int64), len(heads)
+    )
+    missing = {int(g): int(rows[heads[g]]) for g in np.flatnonzero(~complete)[:50]}
+    return Packets(
+        producers,
+        complete,
+        table.access_task[rows[reads]].astype(np.int64),
+        group,
+        boxes.certain[reads],
+        twice,
+        missing,
+    )
