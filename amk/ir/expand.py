@@ -18,6 +18,9 @@ from amk.schedule.builder import TableBuilder
 from amk.schedule.expr import Expr
 from amk.schedule.table import STREAM, ScheduleTable
 
+PLACES = {"shared": "shared", "host": "host", "host_packet": "host"}
+"""Where the memory of each memory space is; global memory for those left out."""
+
 TaskLike = task.FamilyOp | task.TaskOp
 
 
@@ -79,7 +82,7 @@ class _Expander:
             arena=op.arena.data if op.arena else None,
             offset=op.offset.value.data if op.offset else 0,
             initial=op.initial is not None,
-            space=space_of(op.type) or "global",
+            space=PLACES.get(space_of(op.type), "global"),
             packet=is_packet(op.type),
             uses=op.uses.value.data if op.uses else 1,
             location=location_of(op) or "",
