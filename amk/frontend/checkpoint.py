@@ -84,10 +84,13 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     location = Path(path)
     if not location.exists():
         raise AmkError(f"{path} does not exist: give a model directory or a .gguf file")
-    if location.is_dir():
-        return HFDirectory(location)
-    if location.suffix.lower() == ".gguf":
-        return GGUFCheckpoint(location)
+    try:
+        if location.is_dir():
+            return HFDirectory(location)
+        if location.suffix.lower() == ".gguf":
+            return GGUFCheckpoint(location)
+    except OSError as error:
+        raise AmkError(f"{error.filename or path} cannot be read: {error.strerror}") from error
     if location.name == "config.json" or location.suffix == ".safetensors":
         raise AmkError(f"{path} is one file of a model: give the directory that holds it")
     raise AmkError(f"{path} is no model: give a directory with config.json, or a .gguf file")

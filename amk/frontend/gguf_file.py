@@ -112,6 +112,8 @@ class GGUFFile:
             raise AmkError(f"{self.path}: general.alignment must be a positive integer")
         start = -(-header.position // alignment) * alignment
         for name, tensor in found:
+            if name in self.tensors:
+                raise AmkError(f"{self.path}: tensor {name} occurs twice")
             self.tensors[name] = GGUFTensor(tensor.shape, tensor.type_number, start + tensor.offset)
             self._check_extent(name, self.tensors[name])
 

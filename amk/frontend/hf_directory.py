@@ -54,7 +54,10 @@ class HFDirectory(Checkpoint):
         self._files = _weight_files(directory)
         self._locations: dict[str, _Location] = {}
         for path in self._files:
-            self._locations.update(_read_header(path))
+            found = _read_header(path)
+            if twice := sorted(self._locations.keys() & found.keys()):
+                raise AmkError(f"{path}: tensor {twice[0]} is in another shard as well")
+            self._locations |= found
         self._tensors = {key: location.info for key, location in self._locations.items()}
 
     def tensors(self) -> Mapping[str, TensorInfo]:

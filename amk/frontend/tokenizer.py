@@ -125,7 +125,7 @@ def tokenizer_of_directory(directory: Path, config: Mapping[str, Any]) -> Tokeni
     template_path = directory / "chat_template.jinja"
     template = settings.get("chat_template")
     if template_path.exists():
-        template = template_path.read_text(encoding="utf-8")
+        template = template_path.read_text(encoding="utf-8", errors="replace")
     eos = config.get("eos_token_id")
     return Tokenizer(
         backend,

@@ -89,12 +89,13 @@ class TinyModel:
         (self.directory / "config.json").write_text(json.dumps(self.config))
         return self.directory
 
-    def write_shards(self) -> Path:
+    def write_shards(self, *, overlapping: bool = False) -> Path:
         """Writes config.json and two shards with their index; returns the directory."""
         self.write_config()
         names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
         keys = list(self.weights)
-        for name, part in zip(names, (keys[::2], keys[1::2]), strict=True):
+        parts = (keys, keys) if overlapping else (keys[::2], keys[1::2])
+        for name, part in zip(names, parts, strict=True):
             write_safetensors(self.directory / name, {key: self.weights[key] for key in part})
         weight_map = {key: names[i % 2] for i, key in enumerate(keys)}
         index = {"metadata": {}, "weight_map": weight_map}

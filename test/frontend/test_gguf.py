@@ -286,6 +286,12 @@ def test_unknown_tensor(writer) -> None:
     _refused(writer.write(), "tensor blk.0.ffn_gate_inp.weight is not known to AMK")
 
 
+def test_a_tensor_that_occurs_twice(writer) -> None:
+    path = writer.write()
+    path.write_bytes(path.read_bytes().replace(b"blk.1.attn_k", b"blk.0.attn_k"))
+    _refused(path, "tensor blk.0.attn_k.weight occurs twice")
+
+
 def test_unknown_format(writer) -> None:
     path = writer.write()
     data = path.read_bytes()

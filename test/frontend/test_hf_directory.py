@@ -169,6 +169,17 @@ def test_missing_shard(tiny) -> None:
     _refused(directory, "model-00002-of-00002.safetensors is missing", "fetch it again")
 
 
+def test_a_tensor_in_two_shards(tiny) -> None:
+    directory = tiny.write_shards(overlapping=True)
+    _refused(directory, "00002-of-00002.safetensors: tensor lm_head.weight is in another shard")
+
+
+def test_weights_that_cannot_be_read(tiny) -> None:
+    directory = tiny.write_config()
+    (directory / "model.safetensors").mkdir()
+    _refused(directory, "model.safetensors cannot be read: Is a directory")
+
+
 def test_bad_index(tiny) -> None:
     directory = tiny.write_shards()
     index = directory / "model.safetensors.index.json"

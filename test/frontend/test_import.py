@@ -6,12 +6,16 @@ import os
 import re
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from xdsl.dialects.builtin import bf16, f32
+from xdsl.context import Context
+from xdsl.dialects.builtin import Builtin, bf16, f32
+from xdsl.parser import Parser
+from xdsl.printer import Printer
 
 from amk.dialects import nn
 from amk.errors import AmkError
@@ -39,6 +43,20 @@ def test_the_module_names_every_tensor_once(tiny) -> None:
     assert model.context.value.data == 32
     assert model.eos_tokens == (2,)
     assert model.vocabulary == 20
+
+
+def test_the_module_survives_printing_and_parsing(tiny) -> None:
+    tiny.config["rope_theta"] = 123.456
+    module = import_model(open_checkpoint(tiny.write()))
+    context = Context()
+    context.load_dialect(Builtin)
+    context.load_dialect(nn.NN)
+    for generic in (False, True):
+        text = StringIO()
+        Printer(text, print_generic_format=generic).print_op(module)
+        again = Parser(context, text.getvalue()).parse_module()
+        again.verify()
+        assert again.is_structurally_equivalent(module)
 
 
 def test_layers_are_one_loop(tiny) -> None:
