@@ -15,6 +15,7 @@ _CUDA = (
     "common/types.h",
     "common/math.h",
     "common/tiling.h",
+    "common/support.h",
     "cuda/packets.cuh",
     "cuda/barriers.cuh",
     "{copy}",
@@ -27,6 +28,7 @@ _CUDA = (
     "cuda/attention.cuh",
     "cuda/combine.cuh",
     "cuda/phases.cuh",
+    "cuda/single.cuh",
     "cuda/run.cuh",
 )
 _HOST = (
@@ -34,11 +36,13 @@ _HOST = (
     "common/types.h",
     "common/math.h",
     "common/tiling.h",
+    "common/support.h",
     "host/packets.h",
     "host/worker.h",
     "host/product.h",
     "host/attention.h",
     "host/phases.h",
+    "host/single.h",
     "host/run.h",
 )
 

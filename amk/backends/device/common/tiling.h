@@ -38,13 +38,24 @@ struct Tiling {
     return most;
   }
   static constexpr int kSliceSteps = most_slice_steps();
+  static constexpr int kSliceQuads = kSliceSteps * kStepQuads;
+  // Every lane of a warp has columns in every round of 32 groups of four.
+  static constexpr bool kFull = kEven && K % kStepColumns == 0 && kSliceQuads % 32 == 0;
+
+  // If also a round lies in one chunk: columns from a lane's group in round 0 to that in round i.
+  static constexpr bool kRegular = kFull && kFewest * kStepQuads % 32 == 0;
+  AMK_CONSTEXPR static int round_offset(int i) {
+    constexpr int kRounds = kRegular ? kFewest * kStepQuads / 32 : 1;  // in a chunk
+    return (i / kRounds * kSlices * kRounds + i % kRounds) * 32 * 4;
+  }
 
   // First column of the q-th group of four columns of a slice; at least K where there is none.
   AMK_CONSTEXPR static int column(int slice, int q) {
     if (kEven) {
       constexpr int kQuads = kFewest > 0 ? kFewest * kStepQuads : 1;
-      const int chunk = q / kQuads * kSlices + slice;
-      return chunk < kChunks ? (chunk * kQuads + q % kQuads) * 4 : kSteps * kStepColumns;
+      const int chunk = static_cast<unsigned>(q) / kQuads * kSlices + slice;
+      const int result = (chunk * kQuads + static_cast<unsigned>(q) % kQuads) * 4;
+      return kFull || chunk < kChunks ? result : kSteps * kStepColumns;
     }
     int rest = q, result = kSteps * kStepColumns;
     for (int j = 0; j < kPerSlice; ++j) {

@@ -49,6 +49,8 @@ struct Packets {
 template <class T>
 struct Plain {
   const T* p;
+
+  AMK_DEVICE Plain at(long element) const { return {p + element}; }
 };
 
 // The best row so far: larger value, then smaller index. Starts with an index that is always legal.

@@ -165,6 +165,7 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
                           Packets<float> partial) {
   using Plan = AttentionPlan<KV, D, G, Z>;
   constexpr int kItems = (G * Z + kSlices - 1) / kSlices;  // of a warp
+  w.begin();
   const int lane = w.lane(), warp = w.warp();
   const int total = rows + (own ? 1 : 0);
   const int passes = (total + Plan::kRows - 1) / Plan::kRows;

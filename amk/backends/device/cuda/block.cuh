@@ -8,7 +8,7 @@ constexpr int kWindow = config::kWindow / kProducers;  // stages in flight per p
 static_assert(kSlots % kSlices == 0, "a slot belongs to one consumer warp");
 static_assert(kSlices % kProducers == 0, "a slot belongs to one producer warp");
 static_assert(kWindow > 0 && kWindow * kProducers <= kSlots, "the window fits the ring");
-static_assert(config::kSlotBytes == 4096, "a stage has up to eight steps of 512 bytes");
+static_assert(config::kSlotBytes % 512 == 0, "a slot holds whole steps");
 static_assert(config::kOperandBytes % 16 == 0, "slices start at multiples of 16 bytes");
 
 constexpr int kBatchBlocks = 4;   // row blocks whose partial sums are reduced together

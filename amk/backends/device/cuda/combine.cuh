@@ -2,7 +2,7 @@ namespace amk {
 
 // Elements of a head that a warp combines at once: as many as share 32-byte sectors, within the
 // registers of a lane (which holds them for each of its partial results).
-constexpr int combine_batch(int head, int group, int rounds) {
+AMK_CONSTEXPR int combine_batch(int head, int group, int rounds) {
   int n = group < 2 ? 2 : group;
   while (n * 2 <= 8 && head % (n * 2) == 0 && rounds * (n * 4 + 4) <= 96) n *= 2;
   return n;
@@ -60,6 +60,7 @@ template <int D, int P, int R, class E>
 AMK_DEVICE void combine(Worker& w, Packets<float> partial, int first, int n, E epilogue) {
   constexpr int N = combine_batch(D, R, (P + 31) / 32);
   static_assert(D % N == 0 && N % R == 0 && N % 2 == 0, "groups of 1, 2, 4 or 8 within a head");
+  w.begin();
   const int last = first + n, lane = w.lane();
   const int begin = first / N + w.warp(), end = (last + N - 1) / N;  // batches of this warp
   float* kept = reinterpret_cast<float*>(w.slice());

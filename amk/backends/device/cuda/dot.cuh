@@ -42,7 +42,8 @@ struct Dot<bf16> {
   AMK_DEVICE float total() const { return add(add(c[0][0], c[1][0]), add(c[0][3], c[1][3])); }
 };
 
-// The weights of one stage in registers.
+// The weights of one stage in registers. All of them are always written: a register that is set on
+// some paths only stays live around every loop.
 template <class Cut>
 struct Stage {
   uint4 weights[Cut::kMost];
@@ -53,9 +54,13 @@ struct Stage {
     const uint4* p = reinterpret_cast<const uint4*>(w.stage()) + w.lane();
 #pragma unroll
     for (int i = 0; i < Cut::kMost; ++i) {
-      if (i < Cut::kFewest || i < steps) weights[i] = p[i * 32];
+      weights[i] = i < Cut::kFewest || i < steps ? p[i * 32] : make_uint4(0, 0, 0, 0);
     }
     w.release_stage(arrived);
+  }
+  AMK_DEVICE void clear() {
+#pragma unroll
+    for (int i = 0; i < Cut::kMost; ++i) weights[i] = make_uint4(0, 0, 0, 0);
   }
   template <class W>
   AMK_DEVICE void multiply(Dot<W>& dot, int steps, const unsigned char* operand) const {

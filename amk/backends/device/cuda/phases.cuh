@@ -4,6 +4,7 @@ namespace amk {
 // A body that sends packets reads only constants and what earlier tasks of its worker wrote.
 template <int R, class F>
 AMK_DEVICE void map(Worker& w, int n, F body) {
+  w.begin();
   w.sync();
   for (int r = w.thread * R; r < n; r += kConsumerThreads * R) body(r);
 }
@@ -12,6 +13,7 @@ AMK_DEVICE void map(Worker& w, int n, F body) {
 // thread.
 AMK_DEVICE int argmax(Worker& w, Packets<float> value, Packets<int> index, int n) {
   constexpr int N = 4;  // pairs of a lane at once
+  w.begin();
   int& chosen = w.chosen();
   if (w.warp() == 0) {
     Best best;
@@ -44,9 +46,25 @@ AMK_DEVICE int argmax(Worker& w, Packets<float> value, Packets<int> index, int n
   return chosen;
 }
 
+// The payload of one packet, in every thread.
+AMK_DEVICE int receive_int(Worker& w, Packets<int> from, int i) {
+  w.begin();
+  int& chosen = w.chosen();
+  if (w.warp() == 0) {
+    uint64_t v[1][2];
+    const auto pair_of = [&](int) { return Pair{i, 1}; };
+    request(from, v, pair_of);
+    await(w, from, v, pair_of);
+    if (w.lane() == 0) chosen = static_cast<int>(payload_of(v[0][0]));
+  }
+  w.sync();
+  return chosen;
+}
+
 // Until the counter reaches the target; then everything that its signals cover is visible. Counts
 // are compared modulo 2^32, so a target below 0 is met at once.
 AMK_DEVICE void wait(Worker& w, const uint32_t* counter, uint32_t target, int buffer) {
+  w.begin();
   if (w.warp() == 0) {
     Patience patience;
     while (true) {
@@ -54,7 +72,7 @@ AMK_DEVICE void wait(Worker& w, const uint32_t* counter, uint32_t target, int bu
       asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
       const bool late = static_cast<int>(seen - target) < 0;
       if (__all_sync(kAllLanes, !late)) break;
-      if (w.give_up(patience, late, {buffer, 0, target, seen})) break;
+      if (w.give_up(patience, late, [&] { return Awaited{buffer, 0, target, seen}; })) break;
     }
   }
   w.sync();

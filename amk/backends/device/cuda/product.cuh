@@ -12,9 +12,6 @@ AMK_DEVICE void repeat(F body) {
   }
 }
 
-// The stages that a warp reads before its operand has come.
-constexpr int kEarlyStages = 2;
-
 // y = W x over the row blocks of this instance. A warp owns a slice of the columns: it waits for
 // that part of x only, multiplies its stages, and leaves partial sums of 32 rows; the last warp to
 // arrive adds them in slice order and runs the epilogue, one group of R rows a lane.
@@ -28,15 +25,17 @@ AMK_DEVICE void product(Worker& w, Stream<W, K> s, In x, int rows, LoadK load_k,
   static_assert(kBatchRows % R == 0, "a group of rows lies in one batch");
   using Cut = Tiling<W, K>;
   using RowConstants = decltype(load_r(0));
+  constexpr int kEarlyStages = Receipt<W, K, In, decltype(load_k(0))>::kEarlyStages;
   constexpr int J = Cut::kPerSlice;
   constexpr int kPeeled = (kEarlyStages + J - 1) / J;  // blocks that early stages belong to
   const int blocks = s.count();
-  if (blocks == 0) return;
+  if (blocks <= 0) return;
 
+  w.begin();
   const int lane = w.lane(), slice = w.warp();
   const auto steps_of = [&](int j) { return Cut::steps(j * kSlices + slice); };
   Stage<Cut> early[kEarlyStages];
-  RowConstants constants;
+  RowConstants constants{};
   const auto load_rows = [&](int first) {
     const int r = first + lane * R;
     if (lane < kBatchRows / R && r < rows) constants = load_r(r);
@@ -45,7 +44,11 @@ AMK_DEVICE void product(Worker& w, Stream<W, K> s, In x, int rows, LoadK load_k,
     load_rows(0);
     repeat<0, kEarlyStages>([&](auto i) {
       constexpr int u = i.value / J, j = i.value % J;
-      if (u < blocks) early[i.value].take(w, steps_of(j));
+      if (u == 0 || u < blocks) {
+        early[i.value].take(w, steps_of(j));
+      } else {
+        early[i.value].clear();
+      }
     });
   });
 
@@ -82,7 +85,7 @@ AMK_DEVICE void product(Worker& w, Stream<W, K> s, In x, int rows, LoadK load_k,
 
   const unsigned char* operand = w.slice() + Dot<W>::operand_offset(lane);
   repeat<0, kPeeled>([&](auto u) {
-    if (u.value >= blocks) return;
+    if (u.value > 0 && u.value >= blocks) return;
     Dot<W> dot;
     int step = 0;
     repeat<0, J>([&](auto j) {

@@ -14,9 +14,9 @@ AMK_DEVICE void load_pair(const uint64_t* p, Pair pair, uint64_t (&v)[2]) {
     v[1] = load_packet(p + pair.index + 1);
   }
 }
-// Bit 0, 1: that packet is wanted and has not come.
-AMK_DEVICE int missing(Pair pair, const uint64_t (&v)[2], uint32_t epoch) {
-  return pair.wanted & ((epoch_of(v[0]) != epoch ? 1 : 0) | (epoch_of(v[1]) != epoch ? 2 : 0));
+AMK_DEVICE bool missing(Pair pair, const uint64_t (&v)[2], uint32_t epoch) {
+  return ((pair.wanted & 1) && epoch_of(v[0]) != epoch) ||
+         ((pair.wanted & 2) && epoch_of(v[1]) != epoch);
 }
 
 // The first loads of N pairs a lane; pair_of(i) -> Pair. Packets that are not wanted read as 0.
@@ -35,19 +35,27 @@ AMK_DEVICE void await(Worker& w, Packets<T> from, uint64_t (&v)[N][2], PairOf pa
   Patience patience;
   while (true) {
     bool late = false;
-    Awaited what = {from.buffer, 0, from.epoch, 0};
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const Pair pair = pair_of(i);
-      const int which = missing(pair, v[i], from.epoch);
-      if (which == 0) continue;
+      if (!missing(pair, v[i], from.epoch)) continue;
       late = true;
-      what.index = from.first + pair.index + (which == 2);
-      what.seen = epoch_of(which == 2 ? v[i][1] : v[i][0]);
       load_pair(from.p, pair, v[i]);
     }
     if (__all_sync(kAllLanes, !late)) return;
-    if (w.give_up(patience, late, what)) return;
+    const auto describe = [&] {
+      Awaited what = {from.buffer, 0, from.epoch, 0};
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        const Pair pair = pair_of(i);
+        if (!missing(pair, v[i], from.epoch)) continue;
+        const bool second = !(pair.wanted & 1) || epoch_of(v[i][0]) == from.epoch;
+        what.index = from.first + pair.index + second;
+        what.seen = second ? epoch_of(v[i][1]) : epoch_of(v[i][0]);
+      }
+      return what;
+    };
+    if (w.give_up(patience, late, describe)) return;
   }
 }
 
@@ -61,21 +69,21 @@ struct Inbox<Packets<T>, N> {
   static constexpr int kRegisters = 4 * kPairs;     // per group
   uint64_t v[N * kPairs][2];
 
-  template <int K>
+  template <int K, bool Full>
   AMK_DEVICE static Pair pair_of(const int (&column)[N], int i) {
     static_assert(K % kPerPacket<T> == 0, "bf16 packets carry pairs of columns");
     constexpr int kCount = K / kPerPacket<T>;
     const int index = column[i / kPairs] / kPerPacket<T> + i % kPairs * 2;
     if (kCount % 2 != 0 && index == kCount - 1) return {index, 1};
-    return {index, index < kCount ? 3 : 0};
+    return {index, Full || index < kCount ? 3 : 0};
   }
-  template <int K>
+  template <int K, bool Full>
   AMK_DEVICE void request(Packets<T> x, const int (&column)[N]) {
-    amk::request(x, v, [&](int i) { return pair_of<K>(column, i); });
+    amk::request(x, v, [&](int i) { return pair_of<K, Full>(column, i); });
   }
-  template <int K>
+  template <int K, bool Full>
   AMK_DEVICE void await(Worker& w, Packets<T> x, const int (&column)[N]) {
-    amk::await(w, x, v, [&](int i) { return pair_of<K>(column, i); });
+    amk::await(w, x, v, [&](int i) { return pair_of<K, Full>(column, i); });
   }
   AMK_DEVICE float value(int i, int j) const {
     if (kPerPacket<T> == 1) return as_float(payload_of(v[i * kPairs + j / 2][j % 2]));
@@ -89,15 +97,17 @@ struct Inbox<Plain<T>, N> {
   static constexpr int kRegisters = 4;
   float v[N][4];
 
-  template <int K>
+  template <int K, bool Full>
   AMK_DEVICE void request(Plain<T> x, const int (&column)[N]) {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
 #pragma unroll
-      for (int j = 0; j < 4; ++j) v[i][j] = column[i] + j < K ? to_float(x.p[column[i] + j]) : 0.0f;
+      for (int j = 0; j < 4; ++j) {
+        v[i][j] = Full || column[i] + j < K ? to_float(x.p[column[i] + j]) : 0.0f;
+      }
     }
   }
-  template <int K>
+  template <int K, bool Full>
   AMK_DEVICE void await(Worker&, Plain<T>, const int (&)[N]) {}
   AMK_DEVICE float value(int i, int j) const { return v[i][j]; }
 };
@@ -112,17 +122,20 @@ AMK_DEVICE void store_operand(bf16* slice, int group, const float (&a)[4]) {
 }
 
 template <class T>
-constexpr int registers_of() {
+AMK_CONSTEXPR int registers_of() {
   return sizeof(T) < 4 ? 0 : static_cast<int>(sizeof(T) / 4);
 }
 
-// Groups of four columns that a lane receives at once: at most 64 registers of values and constants.
-template <class In, class Constants>
-constexpr int groups_at_once(int groups) {
-  const int each = Inbox<In, 1>::kRegisters + 4 * registers_of<Constants>();
-  const int most = each >= 64 ? 1 : 64 / each;
-  return groups < most ? groups : most;
-}
+// How a lane receives the operand of a product, within the registers of a thread (168 for 9 to 12
+// warps): groups of four columns at once, and stages of weights that it reads before they come.
+template <class W, int K, class In, class Constants>
+struct Receipt {
+  static constexpr int kEach = Inbox<In, 1>::kRegisters + 4 * registers_of<Constants>();
+  static constexpr int kGroups = (Tiling<W, K>::kSliceQuads + 31) / 32;
+  static constexpr int kMost = kEach >= 64 ? 1 : 64 / kEach;
+  static constexpr int kAtOnce = kGroups < kMost ? kGroups : kMost;
+  static constexpr int kEarlyStages = kAtOnce * kEach > 56 ? 1 : 2;
+};
 
 // Receives the slice of this warp and leaves prologue(x) in it, rounded to W and padded with
 // zeros. `meanwhile` runs once, between the first loads and the first wait. Returns the statistic
@@ -131,39 +144,47 @@ template <class W, int K, class In, class LoadK, class Prologue, class Meanwhile
 AMK_DEVICE float receive(Worker& w, In x, LoadK load_k, Prologue prologue, Meanwhile meanwhile) {
   using Cut = Tiling<W, K>;
   using Constants = decltype(load_k(0));
-  constexpr int kSliceGroups = Cut::kSliceSteps * Cut::kStepQuads;
-  constexpr int kGroups = (kSliceGroups + 31) / 32;
-  constexpr int N = groups_at_once<In, Constants>(kGroups);
+  using Plan = Receipt<W, K, In, Constants>;
+  constexpr int kGroups = Plan::kGroups, N = Plan::kAtOnce;
+  constexpr bool kFull = Cut::kFull && kGroups % N == 0;
+  constexpr bool kRegular = Cut::kRegular && kGroups == N;
   static_assert(Cut::kSliceSteps * Cut::kOperandStep <= kSliceBytes, "config::kOperandBytes");
   W* slice = reinterpret_cast<W*>(w.slice());
   float stat = 0.0f;
 #pragma unroll 1
   for (int first = 0; first < kGroups; first += N) {
-    Inbox<In, N> inbox;
-    Constants constants[N][4];
+    // Regular columns are constants relative to the first, so that loads need one address only.
+    const int origin = kRegular ? Cut::column(w.warp(), w.lane()) : 0;
+    const In from = x.at(origin);
     int column[N];
 #pragma unroll
-    for (int i = 0; i < N; ++i) column[i] = Cut::column(w.warp(), (first + i) * 32 + w.lane());
-    inbox.template request<K>(x, column);
+    for (int i = 0; i < N; ++i) {
+      column[i] = kRegular ? Cut::round_offset(i)
+                           : Cut::column(w.warp(), (first + i) * 32 + w.lane());
+    }
+    Inbox<In, N> inbox;
+    inbox.template request<K, kFull>(from, column);
+    Constants constants[N][4] = {};
 #pragma unroll
     for (int i = 0; i < N; ++i) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        if (column[i] + j < K) constants[i][j] = load_k(column[i] + j);
+        const int k = origin + column[i] + j;
+        if (kFull || k < K) constants[i][j] = load_k(k);
       }
     }
     if (first == 0) meanwhile();
-    inbox.template await<K>(w, x, column);
+    inbox.template await<K, kFull>(w, from, column);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       float a[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const int k = column[i] + j;
-        if (k < K) a[j] = prologue(k, inbox.value(i, j), constants[i][j], stat);
+        const int k = origin + column[i] + j;
+        if (kFull || k < K) a[j] = prologue(k, inbox.value(i, j), constants[i][j], stat);
       }
       const int group = (first + i) * 32 + w.lane();
-      if (group < kSliceGroups) store_operand(slice, group, a);
+      if (kFull || group < Cut::kSliceQuads) store_operand(slice, group, a);
     }
   }
   __syncwarp();

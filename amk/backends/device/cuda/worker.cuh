@@ -22,16 +22,16 @@ AMK_DEVICE Best warp_best(Best b) {
   return b;
 }
 
-AMK_DEVICE uint64_t nanoseconds() {
+// Units of about a millisecond (2^20 ns).
+AMK_DEVICE uint32_t clock_ms() {
   uint64_t t;
   asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
-  return t;
+  return static_cast<uint32_t>(t >> 20);
 }
 
 // How long one wait has lasted.
 struct Patience {
-  uint32_t spins = 0;
-  uint64_t since = 0;
+  uint32_t spins = 0, since = 0;
 };
 
 // What a wait waits for, for the error message.
@@ -62,7 +62,14 @@ struct Worker {
     ++pos;
     return true;
   }
-  AMK_DEVICE void at(int number) { task = number; }
+  // Starts a task. The compiler must not see that the place of a thread is the same in all tasks:
+  // it would keep what follows from it in registers, for all tasks at once.
+  AMK_DEVICE void at(int number) {
+    task = number;
+    begin();
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(id));
+    asm volatile("" : "+r"(iteration), "+r"(pos), "+r"(base));
+  }
   AMK_DEVICE void sync() { consumers_sync(); }
   AMK_DEVICE bool leader() const { return thread == 0; }
   AMK_DEVICE void stop(bool done) { last = done; }
@@ -71,23 +78,27 @@ struct Worker {
     return *reinterpret_cast<P*>(block().state);
   }
 
+  // Starts a primitive, for the same reason.
+  AMK_DEVICE void begin() { asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread)); }
+
   int thread;
-  AMK_DEVICE int lane() const { return thread % 32; }
-  AMK_DEVICE int warp() const { return thread / 32; }
+  AMK_DEVICE int lane() const { return thread & 31; }
+  AMK_DEVICE int warp() const { return thread >> 5 & (kSlices - 1); }
   AMK_DEVICE unsigned char* slice() const { return block().scratch + warp() * kSliceBytes; }
 
-  // After a failed attempt of a wait: true if the warp must go on without. `missing` marks the
-  // lanes that still wait; the first of them describes the failure.
-  AMK_DEVICE bool give_up(Patience& p, bool missing, Awaited what) {
+  // After a failed attempt of a wait: true if the warp must go on without. describe() -> Awaited
+  // is called on the failing lanes of a wait that lasted too long; `late` marks them.
+  template <class Describe>
+  AMK_DEVICE bool give_up(Patience& p, bool late, Describe describe) {
     if (__any_sync(kAllLanes, block().poisoned != 0)) return true;
     if (++p.spins % kSpinsPerCheck != 0) return false;
-    const uint64_t now = nanoseconds();
-    if (p.since == 0) p.since = now;
-    const bool late = now - p.since > static_cast<uint64_t>(launch->timeout_ms) * 1000000u;
+    const uint32_t now = clock_ms();
+    if (p.spins == kSpinsPerCheck) p.since = now;
+    const bool over = now - p.since > launch->timeout_ms;
     const bool failed = load_host(reinterpret_cast<const int*>(&status->code)) != 0;
-    if (!__any_sync(kAllLanes, late || failed)) return false;
-    const unsigned waiting = __ballot_sync(kAllLanes, missing);
-    if (!failed && waiting != 0 && lane() == __ffs(waiting) - 1) report(kTimeout, what);
+    if (!__any_sync(kAllLanes, over || failed)) return false;
+    const unsigned waiting = __ballot_sync(kAllLanes, late);
+    if (!failed && lane() == __ffs(waiting) - 1) report(kTimeout, describe());
     block().poisoned = 1;
     __syncwarp();
     return true;
@@ -111,7 +122,8 @@ struct Worker {
   AMK_DEVICE bool wait_stage() {
     Patience patience;
     while (!__all_sync(kAllLanes, stage_done(&block().full[slot], parity))) {
-      if (give_up(patience, true, {kRingBuffer, slot, parity, parity ^ 1})) return false;
+      const auto describe = [&] { return Awaited{kRingBuffer, slot, parity, parity ^ 1}; };
+      if (give_up(patience, true, describe)) return false;
     }
     return true;
   }
