@@ -9,7 +9,7 @@ from functools import cache
 
 from amk.schedule.table import ScheduleTable
 from amk.schedule.verify import bounds, explain, history, malformed, resource
-from amk.schedule.verify.cases import cases, outline, varying
+from amk.schedule.verify.cases import cases, outline, varying, written_twice
 from amk.schedule.verify.engine import Examiner
 from amk.schedule.verify.report import KINDS, Finding, Verdict, Witness, verdict_of
 from amk.schedule.verify.resource import Limits
@@ -27,7 +27,7 @@ def verify(table: ScheduleTable, limits: Limits | None = None, max_skew: int = M
     Errors of the first kind that applies are reported (`KINDS` gives the order); later kinds are
     not looked for, since they have no meaning in a schedule that fails an earlier one.
     """
-    found = malformed.check(table) or resource.check(table, limits)
+    found = malformed.check(table)
     if found:
         return verdict_of(found)
 
@@ -36,7 +36,10 @@ def verify(table: ScheduleTable, limits: Limits | None = None, max_skew: int = M
         return States.of(table)
 
     try:
-        found = bounds.check(table, states)
+        twice = written_twice(table, states)
+        if twice is not None:
+            return verdict_of([explain.twice(table, *twice)])
+        found = resource.check(table, limits) or bounds.check(table, states)
         if found or not table.n_tasks:
             return verdict_of(found)
         return _examine(table, states, max_skew)

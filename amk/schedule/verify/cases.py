@@ -11,7 +11,7 @@ without expressions taken as certain.  What is proved for the outline holds in e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from amk.schedule.table import ITERATION, ScheduleTable
 from amk.schedule.verify.arrays import combine
 from amk.schedule.verify.bounds import boxes_in_states, extents, hull
 from amk.schedule.verify.memory import Boxes, overlapping_arenas
+from amk.schedule.verify.packets import rewritten
 from amk.schedule.verify.scalars import States, variable_ranges
 
 
@@ -46,6 +47,46 @@ class Case:
         return concrete(self.table, at)
 
 
+def written_twice(
+    table: ScheduleTable, states: Callable[[], States]
+) -> tuple[tuple[int, int], dict[str, int]] | None:
+    """Two accesses that write the same use of a packet element, and a state in which they do.
+
+    `states` is called only if the hulls of the boxes overlap and do not decide.
+    """
+    packet = np.array([b.packet for b in table.buffers], bool)
+    if not packet.any():
+        return None
+    rows = np.flatnonzero(packet[table.access_buffer] & table.access_write)
+    lo, hi = hull(table)
+    whole = _nonempty(rows, lo[rows], hi[rows], varying(table, rows) == 0)
+    pairs = rewritten(table, whole)
+    sure = set(whole.rows[whole.certain].tolist())
+    for pair in pairs:
+        if sure.issuperset(pair):
+            return pair, {}
+    if not pairs:
+        return None
+    every = states()
+    known: set[bytes] = set()
+    for state in range(every.count):
+        values = every.at(state)
+        boxes = concrete(table, values, rows)
+        key = boxes.rows.tobytes() + boxes.lo.tobytes() + boxes.hi.tobytes()
+        if key in known:
+            continue
+        known.add(key)
+        pairs = rewritten(table, boxes)
+        if pairs:
+            return pairs[0], values
+    return None
+
+
+def _nonempty(rows: np.ndarray, lo: np.ndarray, hi: np.ndarray, certain: np.ndarray) -> Boxes:
+    keep = (lo < hi).all(axis=1)
+    return Boxes(rows[keep], lo[keep], hi[keep], certain[keep])
+
+
 def changeable(table: ScheduleTable) -> np.ndarray:
     """Which accesses [A] touch memory that can change (not inputs, not constants)."""
     fixed = np.array([b.kind in ("input", "constant") and not b.packet for b in table.buffers], bool)
@@ -58,11 +99,9 @@ def outline(table: ScheduleTable, varies: bool) -> Case:
     rows = np.flatnonzero(changeable(table))
     extent = extents(table)[table.access_buffer[rows]]
     lo, hi = np.maximum(lo[rows], 0), np.minimum(hi[rows], extent)
-    keep = (lo < hi).all(axis=1)
-    rows, lo, hi = rows[keep], lo[keep], hi[keep]
-    certain = varying(table, rows) == 0
+    boxes = _nonempty(rows, lo, hi, varying(table, rows) == 0)
     remaining = variable_ranges(table)[ITERATION][1] + 1
-    return Case(table, remaining, True, not varies, True, {}, Boxes(rows, lo, hi, certain))
+    return Case(table, remaining, True, not varies, True, {}, boxes)
 
 
 def varying(table: ScheduleTable, rows: np.ndarray) -> np.ndarray:
@@ -73,19 +112,21 @@ def varying(table: ScheduleTable, rows: np.ndarray) -> np.ndarray:
     return uses.astype(np.int64)
 
 
-def concrete(table: ScheduleTable, values: dict[str, int]) -> Boxes:
-    """The accesses in one state."""
+def concrete(
+    table: ScheduleTable, values: dict[str, int], chosen: np.ndarray | None = None
+) -> Boxes:
+    """The accesses in one state, or those of `chosen` access numbers."""
+    rows = np.flatnonzero(changeable(table)) if chosen is None else chosen
     known = [
         e.evaluate(values) if e.variables <= values.keys() else 0 for e in table.expressions
     ]
     value = np.array([*known, 0], np.int64)
-    lo = table.access_lo + value[table.access_lo_expr]
-    hi = table.access_hi + value[table.access_hi_expr]
-    happens = changeable(table) & (lo < hi).all(axis=1)
-    happens &= value[table.access_guard] == 0
-    happens &= value[table.task_guard[table.access_task]] == 0
-    rows = np.flatnonzero(happens)
-    return Boxes(rows, lo[rows], hi[rows], np.ones(len(rows), bool))
+    lo = table.access_lo[rows] + value[table.access_lo_expr[rows]]
+    hi = table.access_hi[rows] + value[table.access_hi_expr[rows]]
+    happens = value[table.access_guard[rows]] == 0
+    happens &= value[table.task_guard[table.access_task[rows]]] == 0
+    sure = np.ones(len(rows), bool)
+    return _nonempty(rows[happens], lo[happens], hi[happens], sure[happens])
 
 
 def cases(table: ScheduleTable, states: States, window: int) -> Iterator[Case]:

@@ -61,11 +61,10 @@ class Examiner:
 
         A kind is reported only if no case has an earlier kind.
         """
-        for kind in ("malformed", "deadlock"):
-            for case in cases(1):
-                found = self._window(case, 1)[1]
-                if found and found[0].kind == kind:
-                    return Result(found)
+        for case in cases(1):
+            found = self._window(case, 1)[1]
+            if found:
+                return Result(found)
         length = ATTEMPTS
         while True:
             self.longest = 0
@@ -151,8 +150,6 @@ class Examiner:
                 continue
             classes = memory.classes[iteration]
             found = resolve(self.table, boxes[iteration], classes, memory.cells)
-            if found.twice:
-                return None, [explain.twice(self.table, case, pair) for pair in found.twice]
             flow = unroll(self.body, [found], False)
             level = greedy(flow)
             if (level < 0).any():

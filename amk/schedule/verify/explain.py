@@ -16,15 +16,15 @@ SHOWN = 8
 """At most this many tasks are explained in a witness."""
 
 
-def twice(table: ScheduleTable, case: Case, rows: tuple[int, int]) -> Finding:
+def twice(table: ScheduleTable, rows: tuple[int, int], values: dict[str, int]) -> Finding:
     """Two writes of one use of a packet."""
     one, two = (int(table.access_task[r]) for r in rows)
     text = (
-        f"{table.task_name(one)} and {table.task_name(two)} both write use "
-        f"{int(table.access_use[rows[0]])} of {_common(table, case, rows, (0, 0))}"
-        f"{state_text(table, case.values)}; a use of a packet has one writer in an iteration"
+        f"{table.task_name(one)} writes {table.box_text(rows[0])} and {table.task_name(two)} writes "
+        f"{table.box_text(rows[1])}, both use {int(table.access_use[rows[0]])}"
+        f"{state_text(table, values)}; a use of a packet has one writer in an iteration"
     )
-    return at_task(table, "malformed", two, text, Witness(start=_start(case)))
+    return at_task(table, "malformed", two, text, Witness(start=tuple(values.items())))
 
 
 def deadlock(

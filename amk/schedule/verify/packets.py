@@ -14,7 +14,7 @@ import numpy as np
 
 from amk.schedule.table import ScheduleTable
 from amk.schedule.verify.arrays import Rows, distinct
-from amk.schedule.verify.memory import Boxes
+from amk.schedule.verify.memory import Boxes, cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +23,7 @@ class Packets:
 
     `producers` lists the tasks that write for each group; `complete` [G] says that every element
     has a writer (a certain one).  Edge i: task `reader[i]` waits for group `group[i]`, in every
-    state if `certain[i]`.  `twice` are pairs of access numbers that write the same use of an
-    element, `missing` gives each incomplete group an access number that reads it.
+    state if `certain[i]`.  `missing` gives each incomplete group an access number that reads it.
     """
 
     producers: Rows
@@ -32,7 +31,6 @@ class Packets:
     reader: np.ndarray
     group: np.ndarray
     certain: np.ndarray
-    twice: list[tuple[int, int]]
     missing: dict[int, int]
 
 
@@ -49,8 +47,6 @@ def resolve(table: ScheduleTable, boxes: Boxes, classes: np.ndarray, cells: Rows
     owner = np.repeat(writes, sizes)
     order = np.argsort(key, kind="stable")
     key, owner = key[order], owner[order]
-    same = np.flatnonzero(key[1:] == key[:-1])
-    twice = sorted({(int(rows[owner[i]]), int(rows[owner[i + 1]])) for i in same[:50]})
 
     first, group = distinct(classes[reads], table.access_use[rows[reads]])
     heads = reads[first]
@@ -75,6 +71,19 @@ def resolve(table: ScheduleTable, boxes: Boxes, classes: np.ndarray, cells: Rows
         table.access_task[rows[reads]].astype(np.int64),
         group,
         boxes.certain[reads],
-        twice,
         missing,
     )
+
+
+def rewritten(table: ScheduleTable, boxes: Boxes) -> list[tuple[int, int]]:
+    """Pairs of access numbers among the packet writes `boxes` that write one use of an element."""
+    memory = cut(table, [boxes])
+    classes = memory.classes[0]
+    sizes = memory.cells.sizes(classes)
+    use = table.access_use[boxes.rows]
+    key = memory.cells.take(classes) * (int(use.max(initial=0)) + 1) + np.repeat(use, sizes)
+    order = np.argsort(key, kind="stable")
+    owner = np.repeat(np.arange(len(sizes)), sizes)[order]
+    same = np.flatnonzero(key[order][1:] == key[order][:-1])
+    pairs = np.unique(np.stack([owner[same], owner[same + 1]], 1), axis=0)
+    return [(int(boxes.rows[a]), int(boxes.rows[b])) for a, b in pairs]
