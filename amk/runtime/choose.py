@@ -10,7 +10,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from amk.backends.arch import ARCHS
 from amk.backends.program import Program
-from amk.cli.toolchain import find_cxx, has_gpu, read_gpus
+from amk.cli.toolchain import has_gpu, read_gpus
 from amk.errors import AmkError
 from amk.runtime.build import find_arch
 from amk.runtime.device import Device
@@ -48,11 +48,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _load_on_cpu(program: Program, module: ModuleOp) -> Device:
-    if find_cxx() is None:
-        from amk.runtime.interpret import InterpreterDevice
-
-        return InterpreterDevice(program, module)
+def _load_on_cpu(program: Program, _module: ModuleOp) -> Device:
     from amk.runtime.host import HostDevice
 
     return HostDevice(program)

@@ -64,7 +64,10 @@ def compile_cuda(source: str, arch: str, *, prefer_nvcc: bool = False) -> Cubin 
 
 
 def cached_cubin(source: str, arch: str) -> Path:
-    """The file of the compiled kernel, compiled now or before. Raises AmkError as `compile_cuda`."""
+    """The file of the compiled kernel, compiled now or before.
+
+    Raises AmkError where there is no compiler or it refuses the source.
+    """
 
     def build(path: Path) -> None:
         cubin = compile_cuda(source, arch)

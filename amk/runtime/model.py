@@ -49,6 +49,11 @@ class CompiledModel:
         return self.program.context
 
     @property
+    def dtype(self) -> str:
+        """The storage type of the matrices: f32 or bf16."""
+        return next(info.dtype for info in self.program.buffers if info.stream is not None)
+
+    @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the checkpoint; AmkError if it has none."""
         return self.checkpoint.tokenizer()
@@ -154,10 +159,11 @@ def compile(
 
     `model` is a Hugging Face directory, a .gguf file, an open `Checkpoint`, or a `transformers`
     model in memory. `arch` is "auto" (the GPU if there is one, else the CPU), "host" (the CPU),
-    "cuda" (the GPU), or the architecture to print for, such as "sm_90". `dtype` is the storage type of the matrices, by
-    default the checkpoint's; `context` the number of positions; `workers` the number of thread
-    blocks (by default one for each multiprocessor) or threads. `timeout` (seconds) bounds each wait
-    inside a launch; `progress` shows long steps. Raises AmkError where anything does not fit.
+    "cuda" (the GPU), or the architecture to print for, such as "sm_90". `dtype` is the storage type
+    of the matrices, by default the checkpoint's; `context` the number of positions; `workers` the
+    number of thread blocks or threads, by default one for each multiprocessor or core. `timeout`
+    (seconds) bounds each wait inside a launch; `progress` shows long steps. Raises AmkError where
+    anything does not fit.
     """
     checkpoint = _open(model)
     if not checkpoint.tensors():

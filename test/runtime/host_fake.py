@@ -1,7 +1,7 @@
 """A hand-written program with the launch ABI, to test launching without compiler passes.
 
-Its "model" has no weights: the choice after position p is (7 * token + p + 1) mod VOCAB, and the logits
-are one-hot. Token `HANG` at any position makes worker 0 report a timeout.
+Its "model" has no weights: the choice after a position is a hash of all tokens so far, modulo VOCAB,
+and the logits are one-hot. Feeding the token `HANG` makes worker 0 report a timeout.
 """
 
 from __future__ import annotations

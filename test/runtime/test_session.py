@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -26,10 +25,10 @@ def device() -> HostDevice:
 
 
 @pytest.fixture
-def model(device) -> Iterator[CompiledModel]:
+def model(device) -> CompiledModel:
     device.clear_packets()
     device.array("tokens")[...] = 0
-    yield CompiledModel(cast(Any, None), device.program, device, timeout=1.0)
+    return CompiledModel(cast(Any, None), device.program, device, timeout=1.0)
 
 
 def prompt_that_ends_after(count: int) -> list[int]:
@@ -124,10 +123,13 @@ def test_an_exception_while_streaming_stops_the_launch(model):
     class Interrupt(BaseException):
         pass
 
-    with pytest.raises(Interrupt):
+    def consume() -> None:
         for number, _ in enumerate(model.generate(LONG, 40)):
             if number == 3:
                 raise Interrupt
+
+    with pytest.raises(Interrupt):
+        consume()
     assert list(model.generate(LONG, 5)) == generated(LONG, 5)
 
 
