@@ -22,6 +22,7 @@ struct Buffers {
   const int *forced, *stop;
   uint64_t* tokens;
   float* logits;
+  int eos, mute;  // `mute`: a worker that sends no best row in iteration 1
 };
 
 struct Private {
@@ -40,7 +41,7 @@ AMK_DEVICE int before(int i, int n, int parts) { return i * n / parts; }
 AMK_DEVICE void compute(amk::Worker& w, const Buffers& b) {
   using amk::bf16;
   using Mid = Weight;  // payload of the inner vectors
-  int token = b.forced[w.pos + 1];
+  int token = b.forced[w.pos + 1];  // the position of the first iteration
   const int lo = before(w.id, kHidden / 8, kWorkers), hi = before(w.id + 1, kHidden / 8, kWorkers);
   Private& mine = w.shared<Private>();
   while (w.next()) {
@@ -208,7 +209,7 @@ AMK_DEVICE void compute(amk::Worker& w, const Buffers& b) {
             top.take(logits[r], first + r);
           },
           [&](amk::Best top) {
-            if (w.id == kMute && w.iteration == 1) return;
+            if (w.id == b.mute && w.iteration == 1) return;
             amk::send(best, w.id, top.value);
             amk::send(index, w.id, top.index);
           });
@@ -222,6 +223,6 @@ AMK_DEVICE void compute(amk::Worker& w, const Buffers& b) {
     const int forced = b.forced[pos + 1];
     const int stop = amk::receive_int(w, control, 0);
     token = forced >= 0 ? forced : chosen;
-    w.stop(stop != 0 || (forced < 0 && chosen == kEos));
+    w.stop(stop != 0 || (forced < 0 && chosen == b.eos));
   }
 }
