@@ -17,6 +17,8 @@ from amk.runtime.cubin import cached_cubin, device_arch
 from amk.runtime.device import HOST_SPACES, Device
 
 _POLL_SECONDS = 50e-6
+_NOT_READY = 600
+"""cudaErrorNotReady."""
 
 
 def _cupy() -> Any:
@@ -94,7 +96,11 @@ class CudaDevice(Device):
         if not self._started:
             return False
         with _gpu_errors("running the kernel"):
-            return not self._end.done
+            # `Event.done` would take a failed kernel for one that still runs.
+            code = self.xp.cuda.runtime.eventQuery(self._end.ptr)
+            if code not in (0, _NOT_READY):
+                raise self.xp.cuda.runtime.CUDARuntimeError(code)
+            return code == _NOT_READY
 
     def finish(self, seconds: float) -> StatusValues | None:
         """Wait for the end of the launch and return its status; None if it takes longer."""
