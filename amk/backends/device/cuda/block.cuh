@@ -41,7 +41,7 @@ struct alignas(128) Block {
   alignas(16) unsigned char state[config::kPrivateBytes > 0 ? config::kPrivateBytes : 16];
 };
 
-constexpr int shared_bytes() { return static_cast<int>(sizeof(Block)); }
+AMK_CONSTEXPR int shared_bytes() { return static_cast<int>(sizeof(Block)); }
 
 AMK_DEVICE Block& block() {
   extern __shared__ __align__(128) unsigned char amk_block[];

@@ -8,7 +8,7 @@ AMK_CONSTEXPR int combine_batch(int head, int group, int rounds) {
   return n;
 }
 
-// The partial results of N elements, from element `begin` on: lane p takes p, p+32, …; all lanes
+// The partial results of N elements, from element `begin` on: lane p takes p, p+32, ...; all lanes
 // return the same values. Elements outside [first, last) are not waited for and read as garbage.
 template <int D, int P, int N>
 AMK_DEVICE void combine_elements(Worker& w, Packets<float> partial, int begin, int first, int last,

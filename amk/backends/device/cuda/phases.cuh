@@ -1,6 +1,6 @@
 namespace amk {
 
-// body(r) for r = 0, R, 2R, … < n, spread over the threads, after all earlier tasks of the worker.
+// body(r) for r = 0, R, 2R, ... < n, spread over the threads, after all earlier tasks of the worker.
 // A body that sends packets reads only constants and what earlier tasks of its worker wrote.
 template <int R, class F>
 AMK_DEVICE void map(Worker& w, int n, F body) {

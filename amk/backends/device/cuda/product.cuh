@@ -43,11 +43,11 @@ AMK_DEVICE void product(Worker& w, Stream<W, K> s, In x, int rows, LoadK load_k,
   const float stat = receive<W, K>(w, x, load_k, prologue, [&] {
     load_rows(0);
     repeat<0, kEarlyStages>([&](auto i) {
-      constexpr int u = i.value / J, j = i.value % J;
+      constexpr int n = decltype(i)::value, u = n / J, j = n % J;
       if (u == 0 || u < blocks) {
-        early[i.value].take(w, steps_of(j));
+        early[n].take(w, steps_of(j));
       } else {
-        early[i.value].clear();
+        early[n].clear();
       }
     });
   });
@@ -84,13 +84,14 @@ AMK_DEVICE void product(Worker& w, Stream<W, K> s, In x, int rows, LoadK load_k,
   };
 
   const unsigned char* operand = w.slice() + Dot<W>::operand_offset(lane);
-  repeat<0, kPeeled>([&](auto u) {
-    if (u.value > 0 && u.value >= blocks) return;
+  repeat<0, kPeeled>([&](auto block) {
+    constexpr int u = decltype(block)::value;
+    if (u > 0 && u >= blocks) return;
     Dot<W> dot;
     int step = 0;
-    repeat<0, J>([&](auto j) {
-      constexpr int i = u.value * J + j.value;
-      const int steps = steps_of(j.value);
+    repeat<0, J>([&](auto chunk) {
+      constexpr int j = decltype(chunk)::value, i = u * J + j;
+      const int steps = steps_of(j);
       const unsigned char* at = operand + step * Cut::kOperandStep;
       if constexpr (i < kEarlyStages) {
         early[i].multiply(dot, steps, at);
@@ -101,7 +102,7 @@ AMK_DEVICE void product(Worker& w, Stream<W, K> s, In x, int rows, LoadK load_k,
       }
       step += steps;
     });
-    finish_block(u.value, dot.total());
+    finish_block(u, dot.total());
   });
 #pragma unroll 1
   for (int u = kPeeled; u < blocks; ++u) {

@@ -1,6 +1,6 @@
 namespace amk {
 
-// body(r) for r = 0, R, 2R, … < n.
+// body(r) for r = 0, R, 2R, ... < n.
 template <int R, class F>
 AMK_DEVICE void map(Worker&, int n, F body) {
   for (int r = 0; r < n; r += R) body(r);

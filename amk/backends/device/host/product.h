@@ -68,7 +68,7 @@ AMK_DEVICE float prepare(const float* x, float* operand, LoadK load_k, Prologue 
   return total;
 }
 
-// y = W x over the row blocks of this instance, then epilogue(r, y[R], …) for each group of rows.
+// y = W x over the row blocks of this instance, then epilogue(r, y[R], ...) for each group of rows.
 template <class W, int K, int R, bool Argmax, class In, class LoadK, class Prologue, class LoadR,
           class Epilogue, class Finish>
 AMK_DEVICE void product(Worker& w, Stream<W, K> s, In x, int rows, LoadK load_k, Prologue prologue,
