@@ -294,8 +294,8 @@ def _cuda_entry(
         _buffers(writer, members)
         writer.line("amk::run<Private>(")
         writer.line("    b, launch, status,")
-        writer.line("    [](amk::Worker& w, const Buffers& b) { compute(w, b); },")
-        writer.line("    [](amk::Producer& w, const Buffers& b) { stream(w, b); });")
+        writer.line("    [&](amk::Worker& w, const Buffers& b) { compute(w, b); },")
+        writer.line("    [&](amk::Producer& w, const Buffers& b) { stream(w, b); });")
 
 
 def _host_entry(writer: Writer, arguments: Sequence[Buffer], counters: Sequence[str]) -> None:
@@ -310,7 +310,7 @@ def _host_entry(writer: Writer, arguments: Sequence[Buffer], counters: Sequence[
         _buffers(writer, members)
         writer.line("amk::run_host<Private>(")
         writer.line("    amk::config::kWorkers, b, launch, status,")
-        writer.line("    [](amk::Worker& w, const Buffers& b) { compute(w, b); });")
+        writer.line("    [&](amk::Worker& w, const Buffers& b) { compute(w, b); });")
         writer.line("return static_cast<int>(status->code);")
 
 

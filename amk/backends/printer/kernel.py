@@ -305,7 +305,7 @@ class KernelPrinter:
 
     def _finish(self, best: Sequence[str]) -> None:
         if not best:
-            self.writer.line("[](amk::Best) {});")
+            self.writer.line("[&](amk::Best) {});")
             return
         with self.writer.block("[&](amk::Best best)", "});"):
             self.writer.line(f"amk::send({best[0]}, 0, best.value);")
