@@ -16,6 +16,8 @@ from amk.errors import AmkError
 from amk.runtime.cache import cached_file
 
 _STANDARD = "--std=c++17"
+_NVRTC_OPTIONS = (_STANDARD, "--ptxas-options=-v", "--device-as-default-execution-space")
+"""NVRTC up to 13.0 takes generic lambdas for host functions, which it refuses."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _with_nvrtc(source: str, arch: str) -> Cubin | None:
         return None
     program = nvrtc.createProgram(source, "amk.cu", (), ())
     try:
-        nvrtc.compileProgram(program, (f"-arch={arch}", _STANDARD, "--ptxas-options=-v"))
+        nvrtc.compileProgram(program, (f"-arch={arch}", *_NVRTC_OPTIONS))
         image, log = nvrtc.getCUBIN(program), nvrtc.getProgramLog(program)
     except nvrtc.NVRTCError as error:
         log = nvrtc.getProgramLog(program)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from xdsl.dialects import arith
 from xdsl.ir import Block, Operation, SSAValue
@@ -32,6 +33,16 @@ def stream_of(op: tile.ProductOp, bindings: Mapping[SSAValue, Binding], instance
         base += f" + {layer} * amk::layer_bytes<{element}, {columns}>({rows})"
     blocks = rows // tile.ROWS_PER_TILE
     return f"amk::Stream<{element}, {columns}>{{{base}, {blocks}, {instances}, i}}"
+
+
+@dataclass(frozen=True)
+class Split:
+    """A region in two: what may run before the input of the task has arrived, and the rest."""
+
+    early: list[Operation]
+    late: list[Operation]
+    captured: list[SSAValue]
+    """Early results, constants apart, that the late part needs."""
 
 
 class KernelPrinter:
@@ -115,7 +126,7 @@ class KernelPrinter:
             return False
         return not isinstance(op, tile.LoadOp) or self.bindings[op.memory].buffer.is_constant
 
-    def _split(self, block: Block, late_arguments: Iterable[SSAValue]):
+    def _split(self, block: Block, late_arguments: Iterable[SSAValue]) -> Split:
         """The operations of a region that can run early, and the rest."""
         late = set(late_arguments)
         early_ops: list[Operation] = []
@@ -126,47 +137,50 @@ class KernelPrinter:
             else:
                 late_ops.append(op)
                 late.update(op.results)
-        return early_ops, late_ops
-
-    def _captures(self, early: Sequence[Operation], late: Sequence[Operation]) -> list[SSAValue]:
-        """Early results that the late part needs."""
-        used = {v for op in late for v in op.operands}
-        return [
+        used = {v for op in late_ops for v in op.operands}
+        captured = [
             op.results[0]
-            for op in early
+            for op in early_ops
             if not isinstance(op, arith.ConstantOp) and op.results[0] in used
         ]
+        return Split(early_ops, late_ops, captured)
+
+    def _declare_early(self, name: str, split: Split, copies: int) -> list[dict[SSAValue, str]]:
+        """Declare the struct `name` of what the late part captures; its fields for each copy."""
+        fields: list[dict[SSAValue, str]] = []
+        declared: list[str] = []
+        for _ in range(copies):
+            names = {value: self._fresh() for value in split.captured}
+            declared += [f"{scalar_c_type(v.type)} {n};" for v, n in names.items()]
+            fields.append({value: f"c.{field}" for value, field in names.items()})
+        if declared:
+            self.writer.line(f"struct {name} {{ {' '.join(declared)} }};")
+        return fields
 
     def _early_lambda(
         self,
+        name: str,
         argument: str,
         copies: Sequence[Mapping[SSAValue, str]],
-        early: Sequence[Operation],
-        captured: Sequence[SSAValue],
-    ) -> list[dict[SSAValue, str]]:
-        """Print the lambda that loads what the late part captures; its names for each copy."""
-        if not captured:
+        split: Split,
+        fields: Sequence[Mapping[SSAValue, str]],
+    ) -> None:
+        """Print the lambda that computes what the late part captures, as a struct `name`."""
+        if not split.captured:
             self.writer.line("[&](int) { return amk::Nothing{}; },")
-            for op in early:
+            for op in split.early:
                 if isinstance(op, arith.ConstantOp):
                     self.names[op.result] = literal(op)
-            return [{} for _ in copies]
-        fields: list[dict[SSAValue, str]] = []
-        declared: list[str] = []
-        for _ in copies:
-            names = {value: self._fresh() for value in captured}
-            declared += [f"{scalar_c_type(v.type)} {n};" for v, n in names.items()]
-            fields.append({value: f"c.{name}" for value, name in names.items()})
+            return
         with self.writer.block(f"[&](int {argument})", "},"):
-            self.writer.line(f"struct {{ {' '.join(declared)} }} c;")
+            self.writer.line(f"{name} c;")
             for arguments, names in zip(copies, fields, strict=True):
                 self.names.update(arguments)
-                for op in early:
+                for op in split.early:
                     self._scalar(op)
-                for value, name in names.items():
-                    self.writer.line(f"{name} = {self.names[value]};")
+                for value, field in names.items():
+                    self.writer.line(f"{field} = {self.names[value]};")
             self.writer.line("return c;")
-        return fields
 
     # ---- outputs ---------------------------------------------------------------------------
 
@@ -253,43 +267,48 @@ class KernelPrinter:
         best = self._declare_outputs(op.best)
         stream = stream_of(op, self.bindings, self.instances)
         argmax = "true" if best else "false"
+        columns_split = self._split(op.prologue.block, op.prologue.block.args[1:])
+        rows_split = self._split(op.epilogue.block, op.epilogue.block.args[1:])
+        at_column = self._declare_early("AtColumn", columns_split, 1)
+        at_row = self._declare_early("AtRow", rows_split, copies)
         self.writer.line(
             f"amk::product<{element}, {columns}, {group * copies}, {argmax}>(w, {stream},"
         )
         self.writer.depth += 2
         self.writer.line(f"{self._input(op.input)}, {rows},")
-        self._prologue(op)
-        self._epilogue(op, outs, group, copies)
+        self._prologue(op, columns_split, at_column)
+        self._epilogue(op, outs, rows_split, at_row)
         self._finish(best)
         self.writer.depth -= 2
 
-    def _prologue(self, op: tile.ProductOp) -> None:
+    def _prologue(
+        self, op: tile.ProductOp, split: Split, fields: Sequence[Mapping[SSAValue, str]]
+    ) -> None:
         k, x = op.prologue.block.args
-        early, late = self._split(op.prologue.block, [x])
-        captured = self._captures(early, late)
-        fields = self._early_lambda("k", [{k: "k"}], early, captured)
-        capture = "const auto& c" if captured else "amk::Nothing"
+        self._early_lambda("AtColumn", "k", [{k: "k"}], split, fields)
+        capture = "const AtColumn& c" if split.captured else "amk::Nothing"
         stat = "float& stat" if op.has_stat else "float&"
         with self.writer.block(f"[&](int k, float x, {capture}, {stat}) -> float", "},"):
-            values = self._run_copy(late, {k: "k", x: "x", **fields[0]})
+            values = self._run_copy(split.late, {k: "k", x: "x", **fields[0]})
             if op.has_stat:
                 self.writer.line(f"stat = amk::add(stat, {values[1]});")
             self.writer.line(f"return {values[0]};")
 
-    def _epilogue(self, op: tile.ProductOp, outs: Sequence[str], group: int, copies: int) -> None:
+    def _epilogue(
+        self,
+        op: tile.ProductOp,
+        outs: Sequence[str],
+        split: Split,
+        fields: Sequence[Mapping[SSAValue, str]],
+    ) -> None:
         r, *rest = op.epilogue.block.args
-        early, late = self._split(op.epilogue.block, rest)
-        captured = self._captures(early, late)
-        index = "r" if group == 1 else f"r / {group}"
-        places = [
-            {r: f"({index} + {j})" if j else (index if group == 1 else f"({index})")}
-            for j in range(copies)
-        ]
-        fields = self._early_lambda("r", places, early, captured)
-        capture = "const auto& c" if captured else "amk::Nothing"
+        group, copies = op.group.value.data, len(fields)
+        index = "r" if group == 1 else f"(r / {group})"
+        places = [{r: f"({index} + {j})" if j else index} for j in range(copies)]
+        self._early_lambda("AtRow", "r", places, split, fields)
+        capture = "const AtRow& c" if split.captured else "amk::Nothing"
         best = "amk::Best& best" if op.best else "amk::Best&"
-        lanes = group * copies
-        head = f"[&](int r, const float (&y)[{lanes}], float stat, {capture}, {best})"
+        head = f"[&](int r, const float (&y)[{group * copies}], float stat, {capture}, {best})"
         with self.writer.block(head, "},"):
             yielded: list[list[str]] = []
             for j, (place, names) in enumerate(zip(places, fields, strict=True)):
@@ -297,11 +316,11 @@ class KernelPrinter:
                 arguments |= {rest[e]: f"y[{j * group + e}]" for e in range(group)}
                 if op.has_stat:
                     arguments[rest[group]] = "stat"
-                values = self._run_copy(late, arguments)
+                values = self._run_copy(split.late, arguments)
                 if op.best:
                     self.writer.line(f"best.take({values[-2]}, {values[-1]});")
                 yielded.append(values)
-            self._write_outputs(op.outs, outs, op.out_counts, yielded, places[0][r])
+            self._write_outputs(op.outs, outs, op.out_counts, yielded, index)
 
     def _finish(self, best: Sequence[str]) -> None:
         if not best:
