@@ -46,10 +46,8 @@ class Regions:
 
     def box(self, instance: int) -> Box:
         """The region as the kernel sees it: without the dimensions of a single index."""
-        return tuple(
-            part.start if single else part
-            for part, single in zip(self.slices(instance), self.single, strict=True)
-        )
+        parts = zip(self.slices(instance), self.single, strict=True)
+        return (*(part.start if single else part for part, single in parts), ...)
 
 
 class Binding:
@@ -61,11 +59,11 @@ class Binding:
         self.index = None if isinstance(argument, AccessAttr) else argument.data
         self._type = type_
         names = owner.names.keys()
-        expressions = [self.index] if self.index is not None else []
-        if self.access is not None:
-            expressions += list(self.access.expressions())
+        expressions = [] if self.access is None else list(self.access.expressions())
+        if owner.op.guard is not None:
+            expressions.append(owner.op.guard.data)
         self.fixed = all(e.variables <= names for e in expressions)
-        self._kept: dict[int, Regions] = {}
+        self._kept: dict[tuple[object, ...], Regions] = {}
 
     @property
     def buffer(self) -> str:
@@ -82,13 +80,13 @@ class Binding:
         assert self.index is not None
         return int(self._owner.evaluate(self.index, values)[instance])
 
-    def regions(self, iteration: int, values: Values) -> Regions:
-        """The regions of all instances in one iteration; AmkError if one is out of bounds."""
-        key = 0 if self.fixed else iteration
+    def regions(self, values: Values) -> Regions:
+        """The regions of all instances for these run-time scalars; AmkError if out of bounds."""
+        key = () if self.fixed else tuple(values.values())
         found = self._kept.get(key)
         if found is None:
             if len(self._kept) >= _KEPT_ITERATIONS:
-                del self._kept[min(self._kept)]
+                del self._kept[next(iter(self._kept))]
             found = self._kept[key] = self._compute(values)
         return found
 
@@ -102,9 +100,9 @@ class Binding:
                 f"an access of @{access.buffer} has {len(access.dims)} dimensions, the buffer "
                 f"{len(shape)}"
             )
-        happens = np.ones(owner.count, bool)
+        happens = owner.enabled(values)
         if access.guard is not None:
-            happens = owner.evaluate(access.guard, values) == 0
+            happens = happens & (owner.evaluate(access.guard, values) == 0)
         use = np.full(owner.count, -1)
         if access.use is not None:
             use = owner.evaluate(access.use, values)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from amk.runtime.constants import Weights, constants_of, is_layered, layer_count
 Constants = Callable[[str], np.ndarray]
 """The values of a `tile.constant` by symbol name, in storage type, all layers stacked."""
 
-Box = tuple[slice | int, ...]
-"""One region of a buffer: a slice a dimension, or an index that drops the dimension."""
+Box = tuple[slice | int | EllipsisType, ...]
+"""One region of a buffer: a slice a dimension, or an index that drops the dimension; an ellipsis at
+the end makes the region a view even where all dimensions are dropped."""
 
 _POISON = {
     np.dtype(np.float32): np.float32(np.nan),

@@ -51,15 +51,15 @@ class PacketBuffer:
     ) -> None:
         """Publish a region for `readers` (a count for each slot of the buffer)."""
         self._check_pairs(box)
-        if (self.unread[box] > 0).any():
-            raise AmkError(
-                f"lost packet: @{self.name}[{box_text(box)}] is overwritten before every reader "
-                "has polled it"
-            )
         if (self.epoch[box] >= epoch).any():
             raise AmkError(
                 f"@{self.name}[{box_text(box)}] is written twice in one use, or uses are out of "
                 "order"
+            )
+        if (self.unread[box] > 0).any():
+            raise AmkError(
+                f"lost packet: @{self.name}[{box_text(box)}] is overwritten before every reader "
+                "has polled it"
             )
         self.payload[box] = values
         self.epoch[box] = epoch

@@ -222,12 +222,10 @@ class TaskMachine:
     def missing_packets(self, number: int, iteration: int, values: Values) -> Blocked | None:
         """The first region of packets that a task still waits for."""
         owner, instance = self._find(number)
-        if not owner.enabled(values)[instance]:
-            return None
         for binding in owner.bindings:
             if not binding.packet or binding.access is None or not binding.access.reads:
                 continue
-            regions = binding.regions(iteration, values)
+            regions = binding.regions(values)
             if not regions.happens[instance]:
                 continue
             packets = self.packets[binding.buffer]
@@ -262,24 +260,24 @@ class TaskMachine:
         shape = self.packets[buffer].payload.shape
         counts = np.zeros(shape, np.int32)
         fixed = True
-        for owner, binding in self._readers.get(key, ()):
-            regions = binding.regions(iteration, values)
-            chosen = regions.happens & (regions.use == use) & owner.enabled(values)
+        for binding in self._readers.get(key, ()):
+            regions = binding.regions(values)
+            chosen = regions.happens & (regions.use == use)
             count_boxes(shape, regions.lo[chosen], regions.hi[chosen], counts)
-            fixed = fixed and binding.fixed and owner.op.guard is None
+            fixed = fixed and binding.fixed
         self._reader_counts[key] = (-1 if fixed else iteration, counts)
         return counts
 
-    def _find_readers(self) -> dict[tuple[str, int], list[tuple[Round, Binding]]]:
+    def _find_readers(self) -> dict[tuple[str, int], list[Binding]]:
         """The arguments that read each use of each packet buffer."""
-        found: dict[tuple[str, int], list[tuple[Round, Binding]]] = {}
+        found: dict[tuple[str, int], list[Binding]] = {}
         for owner in self._rounds:
             for binding in owner.bindings:
                 access = binding.access
                 if access is None or access.use is None or not access.reads:
                     continue
                 for use in np.unique(owner.evaluate(access.use, {})).tolist():
-                    found.setdefault((access.buffer, use), []).append((owner, binding))
+                    found.setdefault((access.buffer, use), []).append(binding)
         return found
 
     def task_text(self, number: int, iteration: int) -> str:
@@ -341,7 +339,7 @@ class _Execution:
         if binding.access is None:
             return binding.number(self.instance, self.values)
         name, access, at = binding.buffer, binding.access, self.instance
-        regions = binding.regions(self.iteration, self.values)
+        regions = binding.regions(self.values)
         if not regions.happens[at]:
             return View(name, None)
         region = self.machine.array(name)[regions.box(at)]

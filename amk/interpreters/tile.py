@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import EllipsisType
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
@@ -214,11 +215,11 @@ class TileRunner:
         first: Mapping[str, int],
         last: Mapping[str, int],
     ) -> Box:
-        box: list[slice | int] = []
+        box: list[slice | int | EllipsisType] = []
         for dim in access.dims:
             lo = self._value(phase, dim.lo, first)
             box.append(lo if dim.hi is None else slice(lo, self._value(phase, dim.hi, last)))
-        return tuple(box)
+        return (*box, ...)
 
     @staticmethod
     def _value(phase: tile.PhaseOp, expr: Expr, values: Mapping[str, int]) -> int:
@@ -234,12 +235,13 @@ class TileRunner:
 
 def check_box(shape: Sequence[int], box: Box, access: Access, location: str | None) -> None:
     """Raise AmkError where a region does not fit into its buffer."""
-    if len(box) != len(shape):
+    parts = [part for part in box if not isinstance(part, EllipsisType)]
+    if len(parts) != len(shape):
         raise AmkError(
-            f"an access of @{access.buffer} has {len(box)} dimensions, the buffer {len(shape)}",
+            f"an access of @{access.buffer} has {len(parts)} dimensions, the buffer {len(shape)}",
             location=location,
         )
-    for part, size in zip(box, shape, strict=True):
+    for part, size in zip(parts, shape, strict=True):
         lo, hi = (part.start, part.stop) if isinstance(part, slice) else (part, part + 1)
         if not 0 <= lo <= hi <= size:
             raise AmkError(
