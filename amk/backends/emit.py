@@ -26,7 +26,7 @@ from amk.interpreters.numerics import chunk_bounds
 from amk.ir.expand import schedule_of
 
 WINDOW_BYTES = 48 * 1024
-"""Weights in flight for each worker: enough for the full bandwidth, few enough to let packets by."""
+"""Weights in flight for each worker: enough for the full bandwidth, but packets still get by."""
 MOST_SLOTS = 64
 
 
@@ -245,7 +245,7 @@ def _banner(
     )
     context = schedule.context.value.data if schedule.context else 0
     writer.comment(
-        f"@{schedule.sym_name.data}: one decode step after another, in one launch. Printed by AMK.\n"
+        f"@{schedule.sym_name.data}: one decode step after another, in one launch; by AMK.\n"
         f"Target {arch.name}; {schedule.workers.value.data} workers; context {context}; "
         f"{total} bytes of weights a token.\n"
         f"Build: {build}"

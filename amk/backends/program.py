@@ -18,9 +18,9 @@ STEP_BYTES = 512
 class StreamLayout:
     """How one streamed constant is packed: in the order in which each instance consumes it.
 
-    The row blocks of a layer are dealt evenly: instance i owns blocks (i * blocks) // instances up to
-    ((i + 1) * blocks) // instances. For each position u within an instance's blocks and each chunk c
-    of columns, the chunks of all instances that have such a block stand next to each other.
+    The row blocks of a layer are dealt evenly: instance i owns blocks (i * blocks) // instances up
+    to ((i + 1) * blocks) // instances. For each position u within an instance's blocks and each
+    chunk c of columns, the chunks of all instances that have such a block stand next to each other.
     """
 
     layers: int
@@ -48,8 +48,9 @@ class StreamLayout:
 class BufferInfo:
     """One pointer argument of the entry point.
 
-    `kind` is input, constant, state, scratch or output; `space` is "", "stream", "packet", "host" or
-    "host_packet". `source` names the `tile.constant` that fills a constant, `uses` is set for packets.
+    `kind` is input, constant, state, scratch or output; `space` is "", "stream", "packet", "host"
+    or "host_packet". `source` names the `tile.constant` that fills a constant, `uses` is set for
+    packets.
     """
 
     name: str

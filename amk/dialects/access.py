@@ -65,14 +65,15 @@ def _parse_factor(parser: BaseParser) -> Expr:
         return Expr.const(0) - _parse_factor(parser)
     if (number := parser.parse_optional_integer(allow_boolean=False)) is not None:
         return Expr.const(number)
-    if (name := parser.parse_optional_identifier()) is not None:
-        return Expr.var(name)
-    parser.raise_error("expected an integer expression")
+    name = parser.parse_optional_identifier()
+    if name is None:
+        parser.raise_error("expected an integer expression")
+    return Expr.var(name)
 
 
 @dataclass(frozen=True)
 class Dim:
-    """One dimension of a region: the single index `lo` (`hi` is None), or the half-open `lo : hi`."""
+    """One dimension of a region: the index `lo` (`hi` is None), or the half-open `lo : hi`."""
 
     lo: Expr
     hi: Expr | None = None

@@ -198,23 +198,24 @@ def _out_types(outs: Sequence[SSAValue], counts: Sequence[int]) -> list[Attribut
 
 @irdl_op_definition
 class ProductOp(IRDLOperation):
-    """A streamed matrix-vector product with a prologue and an epilogue: out = epilogue(W prologue(x)).
+    """A streamed matrix-vector product between two regions: out = epilogue(W prologue(x)).
 
-    The prologue maps element k of the input (`^bb0(%k, %x)`) to the operand of the product; a second
-    value that it yields is summed over all k into the *statistic*. The epilogue sees `group`
-    neighbouring rows at a time (`^bb0(%r, %y0, …, %stat)`: %r counts groups from the first row of the
-    region, %stat only where there is a statistic) and yields, for each output in turn, the
+    The prologue maps element k of the input (`^bb0(%k, %x)`) to the operand of the product; a
+    second value that it yields is summed over all k into the *statistic*. The epilogue sees `group`
+    neighbouring rows at a time (`^bb0(%r, %y0, …, %stat)`: %r counts groups from the first row of
+    the region, %stat only where there is a statistic) and yields, for each output in turn, the
     `counts[j]` elements that follow each other at `%r * counts[j]`. With `argmax`, the last two
-    yielded values are a candidate (f32) and its index (i32); the largest candidate of the region and
-    its index (ties: the smallest) are sent.
+    yielded values are a candidate (f32) and its index (i32); the largest candidate of the region
+    and its index (ties: the smallest) are sent.
 
     Numerics: columns are cut into steps of 16 (f32) or 32 (bf16), steps into chunks (`chunk c` is
-    steps [c*S/n, (c+1)*S/n), n the least multiple of 8 with at most 8 steps a chunk), chunk c belongs
-    to slice c mod 8. f32 ("dot" packing): lane t of 4 takes columns 16s+4t..16s+4t+3 and sums its
-    products in the order of the slice's chunks, steps and columns, multiply and add rounded
-    separately; then (a0+a1)+(a2+a3); then the slices are added in order. bf16 ("mma" packing): exact
-    products, float32 accumulation in the order of the matrix unit. The statistic: element e of a
-    slice goes to lane (e/4) mod 32, lanes sum in order and meet in a butterfly, then slices in order.
+    steps [c*S/n, (c+1)*S/n), n the least multiple of 8 with at most 8 steps a chunk), chunk c
+    belongs to slice c mod 8. f32 ("dot" packing): lane t of 4 takes columns 16s+4t..16s+4t+3 and
+    sums its products in the order of the slice's chunks, steps and columns, multiply and add
+    rounded separately; then (a0+a1)+(a2+a3); then the slices are added in order. bf16 ("mma"
+    packing): exact products, float32 accumulation in the order of the matrix unit. The statistic:
+    element e of a slice goes to lane (e/4) mod 32, lanes sum in order and meet in a butterfly, then
+    slices in order.
 
     ```mlir
     tile.product %w, %x -> %y {group = 1 : i64, counts = array<i64: 1>} prologue {
@@ -396,13 +397,13 @@ class MapOp(IRDLOperation):
 class AttentionOp(IRDLOperation):
     """One split of the attention of the query heads that share a key/value head.
 
-    Positions are dealt to splits in turn, so a split owns the rows of its part of the cache in order.
-    The caches are bound to the rows of earlier positions. Where `append` holds, the new key and value
-    are written to `key_row` and `value_row`, which follow those rows in memory, and take part.
-    Otherwise the new key and value are not read. Unit z of the `Z` units takes the
-    32-row chunks c with c mod Z = z; it keeps a running maximum m, sum l of exp(score - m) and
-    weighted sum o of the values, and writes o, m, l ([group, Z, D + 2]); a unit without rows writes
-    (0, -inf, 0). Score: scale times the dot product in four interleaved sums (d mod 4), added as
+    Positions are dealt to splits in turn, so a split owns the rows of its part of the cache in
+    order. The caches are bound to the rows of earlier positions. Where `append` holds, the new key
+    and value are written to `key_row` and `value_row`, which follow those rows in memory, and take
+    part. Otherwise the new key and value are not read. Unit z of the `Z` units takes the 32-row
+    chunks c with c mod Z = z; it keeps a running maximum m, sum l of exp(score - m) and weighted
+    sum o of the values, and writes o, m, l ([group, Z, D + 2]); a unit without rows writes (0,
+    -inf, 0). Score: scale times the dot product in four interleaved sums (d mod 4), added as
     (a0+a1)+(a2+a3). Within a chunk, exp(score - m) is summed by a butterfly over 32 lanes and the
     values are added in row order.
 
@@ -431,7 +432,7 @@ class AttentionOp(IRDLOperation):
         outs: Sequence[SSAValue],
         scale: FloatAttr,
     ) -> None:
-        """`inputs`: query, key, value, key cache, value cache; `outs`: key row, value row, partial."""
+        """Inputs: query, key, value and both caches; outs: key row, value row, partial."""
         super().__init__(operands=[*inputs, append, *outs], properties={"scale": scale})
 
     @classmethod

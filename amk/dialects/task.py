@@ -55,7 +55,8 @@ class ScheduleOp(IRDLOperation):
     """One iteration of the persistent kernel on `workers` workers.
 
     ```mlir
-    task.schedule @tiny attributes {workers = 2 : i64, context = 64 : i64, eos = array<i64: 2>, vocab = 32 : i64} {
+    task.schedule @tiny attributes {workers = 2 : i64, context = 64 : i64, eos = array<i64: 2>,
+    vocab = 32 : i64} {
       task.scalar @pos in 0 to 64 step 1
       task.buffer @x scratch uses 2 : memref<32xf32, "packet">
       task.family @fill for i in 2 on i args [out @x[16 * i : 16 * i + 16] use 0]
@@ -156,9 +157,9 @@ class ScalarOp(IRDLOperation):
 class BufferOp(IRDLOperation):
     """A buffer of the schedule.
 
-    `from @constant` fills a constant, `uses n` is how often the slots of a packet buffer are used in
-    one iteration, `initial` says that it holds data before the first iteration, `in @arena + offset`
-    places it (in bytes). A buffer in "shared" memory has one row for each worker.
+    `from @constant` fills a constant, `uses n` is how often the slots of a packet buffer are used
+    in one iteration, `initial` says that it holds data before the first iteration, `in @arena +
+    offset` places it (in bytes). A buffer in "shared" memory has one row for each worker.
 
     ```mlir
     task.buffer @x scratch uses 31 : memref<576xf32, "packet">
@@ -459,8 +460,8 @@ def _print_conditions(printer: Printer, op: _Tasks) -> None:
 class FamilyOp(_Tasks):
     """`count` instances of a kernel, instance i on worker `on`, with the regions given by i.
 
-    A family without a kernel is abstract: each instance writes a hash of its identity, its epoch and
-    what it read. `when e == 0` makes the other instances empty.
+    A family without a kernel is abstract: each instance writes a hash of its identity, its epoch
+    and what it read. `when e == 0` makes the other instances empty.
 
     ```mlir
     task.family @down calls @linear for i in 72 on i mod 7 args [

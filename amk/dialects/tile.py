@@ -1,9 +1,10 @@
 """The `tile` dialect: fused phases over tiles, and the kernels that they run.
 
-A *kernel* is the code of one kind of task. It is bound to regions of buffers (its memref parameters,
-indexed relative to the region) and to indices, and its body is a sequence of heavy operations, for
-which each target has a tuned primitive (a streamed product, an attention split and its combine, an
-argmax), with regions of scalar operations (`arith`, `math`, `tile.load`) around them.
+A *kernel* is the code of one kind of task. It is bound to regions of buffers (its memref
+parameters, indexed relative to the region) and to indices, and its body is a sequence of heavy
+operations, for which each target has a tuned primitive (a streamed product, an attention split and
+its combine, an argmax), with regions of scalar operations (`arith`, `math`, `tile.load`) around
+them.
 
 A *program* is one decode step: buffers, and phases that run a kernel over an iteration space of
 tiles. It does not say which worker runs what, or how it is synchronised.
@@ -80,8 +81,8 @@ class ConstantOp(IRDLOperation):
 
     `rows`: the rows of the named parameters one after another (`{layer}` in a key is the index of
     the first dimension). `pairs[k] = D` reorders the rows of each head of size D of source k so
-    that rotary partners are adjacent (row 2j is dimension j, row 2j+1 is dimension j + D/2), 0 keeps
-    them. With `interleave`, row n of source k becomes row n * len(sources) + k. `rope_cos`,
+    that rotary partners are adjacent (row 2j is dimension j, row 2j+1 is dimension j + D/2), 0
+    keeps them. With `interleave`, row n of source k becomes row n * len(sources) + k. `rope_cos`,
     `rope_sin`: [position, D/2], cos and sin of float32(position) * float32(frequency), computed in
     float64 from that float32 product and rounded once.
 
@@ -329,8 +330,8 @@ def verify_buffer(kind: str, type_: MemRefType) -> None:
 class PhaseOp(IRDLOperation):
     """Runs a kernel for each tile of an iteration space, in any order.
 
-    With `rows`, neighbouring tiles can run as one instance of the kernel: the regions of tiles t and
-    t + 1 follow each other in every dimension that depends on t.
+    With `rows`, neighbouring tiles can run as one instance of the kernel: the regions of tiles t
+    and t + 1 follow each other in every dimension that depends on t.
 
     ```mlir
     tile.phase @down calls @linear for t in 72 rows args [

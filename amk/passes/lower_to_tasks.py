@@ -280,7 +280,7 @@ class Lowering:
         return replace(access, dims=dims, guard=guard, use=use)
 
     def _dim(self, dim: Dim, phase: tile.PhaseOp, placement: Placement) -> Dim:
-        """The dimension for all tiles of an instance: it starts at the first and ends at the last."""
+        """The dimension for all tiles of an instance: from its first tile to its last."""
         lo = self._at_first_tile(dim.lo, placement)
         if dim.hi is None:
             return Dim(lo)

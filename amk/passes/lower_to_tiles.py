@@ -261,12 +261,13 @@ class LowerToTilesPass(ModulePass):
     """Fuse the operations of a model into phases over tiles.
 
     Before: one `nn.model`. After: one `tile.program` with its kernels and constants; each product
-    carries its norm as a prologue and its element-wise operations as an epilogue, attention is split
-    over the positions. Guarantee: the program computes what the model computes, up to rounding.
+    carries its norm as a prologue and its element-wise operations as an epilogue, attention is
+    split over the positions. Guarantee: the program computes what the model computes, up to
+    rounding.
 
     Options: `exchange` (f32 or bf16), the type of activations that travel between tiles, by default
-    the storage type of the model; `splits` and `units`, the tasks and the warps of a task that share
-    the positions of a key/value head; `slots`, the rows of the ring of logits.
+    the storage type of the model; `splits` and `units`, the tasks and the warps of a task that
+    share the positions of a key/value head; `slots`, the rows of the ring of logits.
     """
 
     name = "lower-to-tiles"

@@ -62,12 +62,12 @@ def _check_resources(module: ModuleOp, arch: str) -> None:
 class VerifySchedulePass(ModulePass):
     """Prove the schedule free of deadlock, data races, lost packets and reads of undefined data.
 
-    Before: any `task.schedule`. After: the same module, or an error with a witness. Guarantee: every
-    execution that the `task` dialect allows ends, for every number of iterations and every legal
-    run-time scalar, and no two conflicting accesses can overlap.
+    Before: any `task.schedule`. After: the same module, or an error with a witness. Guarantee:
+    every execution that the `task` dialect allows ends, for every number of iterations and every
+    legal run-time scalar, and no two conflicting accesses can overlap.
 
-    Options: `arch`, to check shared memory and the ring of that architecture as well; `all`, to list
-    every error and not only the first.
+    Options: `arch`, to check shared memory and the ring of that architecture as well; `all`, to
+    list every error and not only the first.
     """
 
     name = "verify-schedule"

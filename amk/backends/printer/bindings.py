@@ -111,7 +111,8 @@ class Binding:
     def packets(self) -> str:
         """An `amk::Packets` view of the region."""
         use = self.access.use
-        assert use is not None and self.buffer.op.uses is not None
+        assert use is not None
+        assert self.buffer.op.uses is not None
         uses = self.buffer.op.uses.value.data
         epoch = f"w.epoch({uses}, {self.variables.print(use)})"
         view = f"amk::Packets<{C_TYPES[self.buffer.element]}>"

@@ -368,7 +368,8 @@ class KernelPrinter:
         first = values.variables.print(head.lo * (width - 2) + columns.lo)
         count = values.variables.print(values.size(1))
         use = values.access.use
-        assert use is not None and values.buffer.op.uses is not None
+        assert use is not None
+        assert values.buffer.op.uses is not None
         epoch = f"w.epoch({values.buffer.op.uses.value.data}, {values.variables.print(use)})"
         partial = f"amk::Packets<float>{{b.{values.buffer.name}, {epoch}, {values.buffer.number}}}"
         self.writer.line(

@@ -215,8 +215,8 @@ class SchedulePrinter:
         upper_ok = dim.hi in (bound(index + 1), bound(index + 1) - 8 + 8)
         if dim.lo != bound(index) or not upper_ok:
             raise AmkError(
-                f"@{family.op.sym_name.data}: @{weights.buffer.name} is packed for rows dealt evenly "
-                f"to {count} instances; the family reads rows {dim}",
+                f"@{family.op.sym_name.data}: @{weights.buffer.name} is packed for rows dealt "
+                f"evenly to {count} instances; the family reads rows {dim}",
                 location=location_of(family.op),
             )
 

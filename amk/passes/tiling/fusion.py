@@ -1,8 +1,8 @@
 """Which operations of the `nn` level one phase computes.
 
 The products of one vector are lowered together, with the element-wise operations behind them. Where
-an element-wise operation joins two products (SiLU(gate) * up), their rows are interleaved, so that a
-group of neighbouring rows holds everything that one output element needs.
+an element-wise operation joins two products (SiLU(gate) * up), their rows are interleaved, so that
+a group of neighbouring rows holds everything that one output element needs.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def siblings(first: nn.LinearOp) -> list[nn.LinearOp]:
 def components(products: Sequence[nn.LinearOp], ready: Collection[SSAValue]) -> list[Component]:
     """Split sibling products by the element-wise operations that join them.
 
-    `ready` are the values that earlier phases left in buffers; an element-wise operation is fused if
-    it reads nothing but those, parameters and results of these products.
+    `ready` are the values that earlier phases left in buffers; an element-wise operation is fused
+    if it reads nothing but those, parameters and results of these products.
     """
     block = products[0].parent_block()
     assert block is not None
