@@ -221,7 +221,7 @@ AMK_DEVICE void compute(amk::Worker& w, const Buffers& b) {
       amk::send_host({b.tokens, w.epoch(1, 0), 10}, pos, chosen);
     }
     const int forced = b.forced[pos + 1];
-    const int stop = amk::receive_int(w, control, 0);
+    const int stop = amk::receive(w, control);
     token = forced >= 0 ? forced : chosen;
     w.stop(stop != 0 || (forced < 0 && chosen == b.eos));
   }

@@ -6,6 +6,7 @@ import ctypes
 import subprocess
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,10 @@ from amk.backends.device import (
 from amk.interpreters import numerics
 
 HERE = Path(__file__).parent
-HOST_FLAGS = (
-    "-O3 -std=c++20 -march=native -ffp-contract=off -fno-math-errno -pthread -shared -fPIC "
-    "-Wall -Wextra -Werror"
-).split()
+HOST_FLAGS = [
+    *("-O3", "-std=c++20", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-pthread"),
+    *("-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"),
+]
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def pack(matrix: np.ndarray, dtype: str, instances: int) -> np.ndarray:
     parts = [
         tiles[first[i] + u, lo:hi].reshape(-1)
         for u in range(-(-blocks // instances))
-        for lo, hi in zip(bounds, bounds[1:], strict=False)
+        for lo, hi in pairwise(bounds)
         for i in range(instances)
         if first[i] + u < first[i + 1]
     ]

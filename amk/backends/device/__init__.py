@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.resources import files
+from itertools import pairwise
 
 _CUDA = (
     "cuda/platform.cuh",
@@ -80,20 +81,20 @@ _OPERAND_STEP_BYTES = 64
 
 def device_text(target: str) -> str:
     """The device layer of `target`: a key of `HEADERS`."""
-    root = files(__package__)
+    root = files(__name__)
     return "\n".join(
         root.joinpath(name).read_text(encoding="utf-8").rstrip() + "\n" for name in HEADERS[target]
     )
 
 
 def operand_bytes(columns: int, dtype: str) -> int:
-    """Bytes per consumer warp for the operand of a product over `columns`; dtype "f32" or "bf16"."""
+    """Bytes per consumer warp for the operand of a product over `columns`; dtype f32 or bf16."""
     steps = -(-columns // _STEP_COLUMNS[dtype])
     chunks = SLICES
     while -(-steps // chunks) > 8:
         chunks += SLICES
     bounds = [c * steps // chunks for c in range(chunks + 1)]
-    lengths = [b - a for a, b in zip(bounds, bounds[1:], strict=False)]
+    lengths = [b - a for a, b in pairwise(bounds)]
     return _OPERAND_STEP_BYTES * max(sum(lengths[s::SLICES]) for s in range(SLICES))
 
 

@@ -46,6 +46,7 @@ struct Dot<bf16> {
 // some paths only stays live around every loop.
 template <class Cut>
 struct Stage {
+  static_assert(Cut::kMost * Cut::kStepBytes <= config::kSlotBytes, "a stage fits its slot");
   uint4 weights[Cut::kMost];
 
   // Waits for the next stage of this warp, reads it, and releases its slot.

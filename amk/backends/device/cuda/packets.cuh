@@ -19,13 +19,7 @@ AMK_DEVICE uint64_t load_packet(const uint64_t* p) {
   asm volatile("ld.relaxed.gpu.global.b64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
   return v;
 }
-// One access where the address allows it: a view may start at an odd packet.
 AMK_DEVICE void load_packets(const uint64_t* p, uint64_t& v0, uint64_t& v1) {
-  if (reinterpret_cast<uint64_t>(p) % 16 != 0) {
-    v0 = load_packet(p);
-    v1 = load_packet(p + 1);
-    return;
-  }
   asm volatile("ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%2];"
                : "=l"(v0), "=l"(v1)
                : "l"(p)

@@ -24,10 +24,10 @@ AMK_DEVICE int argmax(Worker& w, Packets<float> value, Packets<int> index, int n
         return Pair{at, at + 1 < n ? 3 : at < n ? 1 : 0};
       };
       uint64_t values[N][2], indices[N][2];
-      request(value, values, pair_of);
-      request(index, indices, pair_of);
-      await(w, value, values, pair_of);
-      await(w, index, indices, pair_of);
+      request<false>(value, values, pair_of);
+      request<false>(index, indices, pair_of);
+      await<false>(w, value, values, pair_of);
+      await<false>(w, index, indices, pair_of);
 #pragma unroll
       for (int i = 0; i < N; ++i) {
 #pragma unroll
@@ -41,21 +41,6 @@ AMK_DEVICE int argmax(Worker& w, Packets<float> value, Packets<int> index, int n
     }
     best = warp_best(best);
     if (w.lane() == 0) chosen = best.index;
-  }
-  w.sync();
-  return chosen;
-}
-
-// The payload of one packet, in every thread.
-AMK_DEVICE int receive_int(Worker& w, Packets<int> from, int i) {
-  w.begin();
-  int& chosen = w.chosen();
-  if (w.warp() == 0) {
-    uint64_t v[1][2];
-    const auto pair_of = [&](int) { return Pair{i, 1}; };
-    request(from, v, pair_of);
-    await(w, from, v, pair_of);
-    if (w.lane() == 0) chosen = static_cast<int>(payload_of(v[0][0]));
   }
   w.sync();
   return chosen;

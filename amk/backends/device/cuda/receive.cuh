@@ -1,12 +1,17 @@
 namespace amk {
 
-// Two neighbouring packets, the first at an even index: which of them a lane wants (bits 0, 1).
+// Two neighbouring packets, and which of them a lane wants (bits 0, 1). An aligned pair starts at a
+// multiple of 16 bytes and is read by one access.
 struct Pair {
   int index, wanted;
 };
 
+template <bool Aligned>
 AMK_DEVICE void load_pair(const uint64_t* p, Pair pair, uint64_t (&v)[2]) {
-  if (pair.wanted == 3) {
+  if (!Aligned) {
+    if (pair.wanted & 1) v[0] = load_packet(p + pair.index);
+    if (pair.wanted & 2) v[1] = load_packet(p + pair.index + 1);
+  } else if (pair.wanted == 3) {
     load_packets(p + pair.index, v[0], v[1]);
   } else if (pair.wanted == 1) {
     v[0] = load_packet(p + pair.index);
@@ -20,17 +25,17 @@ AMK_DEVICE bool missing(Pair pair, const uint64_t (&v)[2], uint32_t epoch) {
 }
 
 // The first loads of N pairs a lane; pair_of(i) -> Pair. Packets that are not wanted read as 0.
-template <int N, class T, class PairOf>
+template <bool Aligned = true, int N, class T, class PairOf>
 AMK_DEVICE void request(Packets<T> from, uint64_t (&v)[N][2], PairOf pair_of) {
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     v[i][0] = v[i][1] = 0;
-    load_pair(from.p, pair_of(i), v[i]);
+    load_pair<Aligned>(from.p, pair_of(i), v[i]);
   }
 }
 
 // Waits until all wanted packets carry their epoch; loads again those that do not.
-template <int N, class T, class PairOf>
+template <bool Aligned = true, int N, class T, class PairOf>
 AMK_DEVICE void await(Worker& w, Packets<T> from, uint64_t (&v)[N][2], PairOf pair_of) {
   Patience patience;
   while (true) {
@@ -40,7 +45,7 @@ AMK_DEVICE void await(Worker& w, Packets<T> from, uint64_t (&v)[N][2], PairOf pa
       const Pair pair = pair_of(i);
       if (!missing(pair, v[i], from.epoch)) continue;
       late = true;
-      load_pair(from.p, pair, v[i]);
+      load_pair<Aligned>(from.p, pair, v[i]);
     }
     if (__all_sync(kAllLanes, !late)) return;
     const auto describe = [&] {
@@ -59,7 +64,8 @@ AMK_DEVICE void await(Worker& w, Packets<T> from, uint64_t (&v)[N][2], PairOf pa
   }
 }
 
-// The values of N groups of four columns of a lane; the columns are multiples of four.
+// The values of N groups of four columns of a lane; the columns are multiples of four. The vector
+// starts at a multiple of 16 bytes, unless it has an odd number of packets.
 template <class In, int N>
 struct Inbox;
 
@@ -77,13 +83,15 @@ struct Inbox<Packets<T>, N> {
     if (kCount % 2 != 0 && index == kCount - 1) return {index, 1};
     return {index, Full || index < kCount ? 3 : 0};
   }
+  template <int K>
+  static constexpr bool kAligned = K / kPerPacket<T> % 2 == 0;
   template <int K, bool Full>
   AMK_DEVICE void request(Packets<T> x, const int (&column)[N]) {
-    amk::request(x, v, [&](int i) { return pair_of<K, Full>(column, i); });
+    amk::request<kAligned<K>>(x, v, [&](int i) { return pair_of<K, Full>(column, i); });
   }
   template <int K, bool Full>
   AMK_DEVICE void await(Worker& w, Packets<T> x, const int (&column)[N]) {
-    amk::await(w, x, v, [&](int i) { return pair_of<K, Full>(column, i); });
+    amk::await<kAligned<K>>(w, x, v, [&](int i) { return pair_of<K, Full>(column, i); });
   }
   AMK_DEVICE float value(int i, int j) const {
     if (kPerPacket<T> == 1) return as_float(payload_of(v[i * kPairs + j / 2][j % 2]));

@@ -16,11 +16,6 @@ AMK_DEVICE int argmax(Worker& w, Packets<float> value, Packets<int> index, int n
   return best.index;
 }
 
-// The payload of one packet.
-AMK_DEVICE int receive_int(Worker& w, Packets<int> from, int i) {
-  return static_cast<int>(w.receive(from, i));
-}
-
 // Until the counter reaches the target, modulo 2^32; then all that its signals cover is visible.
 AMK_DEVICE void wait(Worker& w, const uint32_t* counter, uint32_t target, int buffer) {
   Patience patience;
