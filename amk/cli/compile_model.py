@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from amk.cli.progress import show_progress
     from amk.frontend.checkpoint import open_checkpoint
     from amk.frontend.import_model import import_model
-    from amk.runtime.build import find_arch, lower
+    from amk.runtime.build import find_arch, ir_text, lower
     from amk.runtime.cubin import compile_cuda
 
     arch = find_arch(arguments.arch)
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     report: dict[str, Any] = {"model": checkpoint.name, "arch": arch.name, "operations": {}}
 
     def keep(level: str, module: ModuleOp) -> None:
-        files[f"{level}.mlir"] = f"{module}\n"
+        files[f"{level}.mlir"] = ir_text(module)
         report["operations"][level] = sum(1 for _ in module.walk())
 
     workers = arguments.workers or arch.workers

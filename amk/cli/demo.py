@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,27 +125,22 @@ def _print_kernel(checkpoint: Checkpoint, arch: str, directory: str) -> Kernel:
 
 def _generate(checkpoint: Checkpoint, text: str, prompt: list[int], count: int) -> Generation:
     """Stream the continuation to standard output."""
-    import time
-
     from amk.cli.generate import stream_text
     from amk.cli.progress import show_progress
     from amk.runtime.model import compile
 
     tokens: list[int] = []
-    times: list[float] = []
 
-    def watched(source):
+    def kept(source: Iterable[int]) -> Iterator[int]:
         for token in source:
             tokens.append(token)
-            times.append(time.monotonic())
             yield token
 
     with compile(checkpoint, dtype=DTYPE, progress=show_progress) as model:
         print(f"\n{text}", end="", flush=True)
-        stream_text(model.tokenizer, watched(model.generate(prompt, count)))
+        speed = stream_text(model.tokenizer, kept(model.generate(prompt, count)))
         print()
-        speed = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
-        return Generation(model.device.name, model.program.workers, tokens, speed)
+        return Generation(model.device.name, model.program.workers, tokens, speed.per_second)
 
 
 def _expected(path: Path, checkpoint: Checkpoint, prompt: list[int], count: int) -> list[int]:
@@ -189,7 +185,7 @@ def _table(
         print(f"{name:14}{value}")
 
 
-def _per_arch(kernels: list[Kernel], show) -> str:
+def _per_arch(kernels: list[Kernel], show: Callable[[Kernel], str]) -> str:
     return " | ".join(f"{kernel.arch} {show(kernel)}" for kernel in kernels)
 
 

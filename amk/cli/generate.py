@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from amk.cli.options import add_device, add_model, positive, target_of
+
+if TYPE_CHECKING:
+    from amk.frontend.tokenizer import Tokenizer
 
 SUMMARY = "generate text for a prompt"
 
@@ -31,12 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Stream the continuation to standard output, and its speed to standard error."""
     import sys
-    import time
 
     from amk.cli.common import read_input
     from amk.cli.progress import show_progress
     from amk.frontend.checkpoint import open_checkpoint
-    from amk.runtime.model import compile
+    from amk.frontend.config import parse_config
+    from amk.frontend.import_model import DEFAULT_CONTEXT
+    from amk.runtime.model import check_length, compile
 
     prompt = read_input("-")[0] if arguments.prompt == "-" else arguments.prompt
     target = target_of(arguments)
@@ -46,6 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
         ids = tokenizer.encode_chat([{"role": "user", "content": prompt}])
     else:
         ids = tokenizer.encode(prompt)
+    # Before the weights are loaded, which takes long.
+    longest = parse_config(checkpoint.config, checkpoint.name).max_context
+    check_length(len(ids), arguments.context or min(longest, DEFAULT_CONTEXT))
     with compile(
         checkpoint,
         target,
@@ -55,25 +65,47 @@ def run(arguments: argparse.Namespace) -> int:
         progress=show_progress,
     ) as model:
         tokens = model.generate(ids, arguments.max_tokens)
-        started = time.monotonic()
-        count = stream_text(tokenizer, tokens)
-        seconds = time.monotonic() - started
-    print(f"{count} tokens in {seconds:.2f} s, {count / seconds:.1f} tokens/s", file=sys.stderr)
+        speed = stream_text(tokenizer, tokens)
+    print(f"{len(ids)} tokens of prompt; {speed}", file=sys.stderr)
     return 0
 
 
-def stream_text(tokenizer, tokens) -> int:
-    """Print `tokens` as text while they come; returns how many. Ends the line, also on Ctrl-C."""
+@dataclass
+class Speed:
+    """When tokens came, in seconds from the start."""
+
+    tokens: int = 0
+    first: float = 0.0
+    last: float = 0.0
+
+    @property
+    def per_second(self) -> float:
+        """Tokens per second after the first one; 0 where there is none."""
+        return (self.tokens - 1) / (self.last - self.first) if self.tokens > 1 else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.tokens} tokens: the first after {self.first:.2f} s,"
+            f" then {self.per_second:.1f} tokens/s"
+        )
+
+
+def stream_text(tokenizer: Tokenizer, tokens: Iterable[int]) -> Speed:
+    """Print `tokens` as text while they come. Ends the line, also on Ctrl-C."""
     import sys
+    import time
 
     decoder = tokenizer.stream()
-    count = 0
+    speed = Speed()
+    started = time.monotonic()
     try:
         for token in tokens:
-            count += 1
+            speed.last = time.monotonic() - started
+            speed.first = speed.first or speed.last
+            speed.tokens += 1
             sys.stdout.write(decoder.push(token))
             sys.stdout.flush()
     finally:
         sys.stdout.write(decoder.finish() + "\n")
         sys.stdout.flush()
-    return count
+    return speed

@@ -23,9 +23,10 @@ def run(arguments: argparse.Namespace) -> int:
     from amk.cli.progress import show_progress
     from amk.frontend.checkpoint import open_checkpoint
     from amk.frontend.import_model import import_model
+    from amk.runtime.build import ir_text
 
     with show_progress(f"importing {arguments.model}"):
         checkpoint = open_checkpoint(arguments.model)
         module = import_model(checkpoint, dtype=arguments.dtype, context=arguments.context)
-        write_output(arguments.output_file, f"{module}\n")
+        write_output(arguments.output_file, ir_text(module))
     return 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from io import StringIO
 from typing import Literal
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
+from xdsl.printer import Printer
 
 from amk.backends.arch import ARCHS, Arch
 from amk.backends.program import BufferInfo, Program
@@ -40,6 +42,13 @@ def find_arch(name: str) -> Arch:
     if name not in ARCHS:
         raise AmkError(f"unknown architecture '{name}'; known: {', '.join(ARCHS)}")
     return ARCHS[name]
+
+
+def ir_text(module: ModuleOp) -> str:
+    """The module as text, as the tools read it."""
+    text = StringIO()
+    Printer(text).print_op(module)
+    return text.getvalue() + "\n"
 
 
 def task_count(module: ModuleOp) -> int:

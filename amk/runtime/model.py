@@ -122,17 +122,22 @@ class CompiledModel:
 
     def _checked(self, ids: Sequence[int]) -> list[int]:
         tokens = [int(token) for token in ids]
-        if not tokens:
-            raise AmkError("the prompt is empty: give at least one token")
-        if len(tokens) > self.context:
-            raise AmkError(
-                f"the prompt has {len(tokens)} tokens, but the context holds {self.context}:"
-                " shorten it, or compile with a larger context"
-            )
+        check_length(len(tokens), self.context)
         for token in tokens:
             if not 0 <= token < self.program.vocab:
                 raise AmkError(f"token {token} is outside 0..{self.program.vocab - 1}")
         return tokens
+
+
+def check_length(tokens: int, context: int) -> None:
+    """Raise an AmkError unless a prompt of so many tokens fits a context of so many positions."""
+    if tokens == 0:
+        raise AmkError("the prompt is empty: give at least one token")
+    if tokens > context:
+        raise AmkError(
+            f"the prompt has {tokens} tokens, but the context holds {context}:"
+            " shorten it, or use a larger context"
+        )
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

@@ -1,6 +1,6 @@
 """A hand-written program with the launch ABI, to test launching without compiler passes.
 
-Its "model" has no weights: the choice after a position is a hash of all tokens so far, modulo VOCAB,
+Its "model" has no weights: the choice after a position is a hash of all tokens so far mod VOCAB,
 and the logits are one-hot. Feeding the token `HANG` makes worker 0 report a timeout.
 """
 
