@@ -21,6 +21,7 @@ from amk.backends.printer.schedule import Family, SchedulePrinter, families_of
 from amk.backends.printer.text import Writer
 from amk.backends.program import STEP_BYTES, BufferInfo, Program, StreamLayout
 from amk.dialects import task, tile
+from amk.dialects.memory import integers
 from amk.errors import AmkError
 from amk.interpreters.numerics import chunk_bounds
 from amk.ir.expand import schedule_of
@@ -89,7 +90,7 @@ def emit_program(module: ModuleOp, arch: Arch) -> Program:
         shared_bytes=shared_bytes(config) if arch.is_gpu else 0,
         context=schedule.context.value.data if schedule.context else 0,
         vocab=schedule.vocab.value.data if schedule.vocab else 0,
-        eos=tuple(int(v) for v in schedule.eos.get_values()) if schedule.eos else (),
+        eos=integers(schedule.eos) if schedule.eos else (),
         buffers=tuple(infos),
         task_names=tuple(f.op.sym_name.data for f in families.values()),
         buffer_names=(*buffers, *counters),

@@ -71,6 +71,17 @@ def _parse_factor(parser: BaseParser) -> Expr:
     return Expr.var(name)
 
 
+def parse_guard(parser: BaseParser) -> Expr:
+    """Parse `expr == 0`."""
+    guard = parse_expr(parser)
+    parser.parse_punctuation("=")
+    parser.parse_punctuation("=")
+    at = parser.pos
+    if parser.parse_integer() != 0:
+        parser.raise_error("a guard compares with 0", at)
+    return guard
+
+
 @dataclass(frozen=True)
 class Dim:
     """One dimension of a region: the index `lo` (`hi` is None), or the half-open `lo : hi`."""
@@ -153,11 +164,7 @@ def parse_access(parser: BaseParser) -> Access:
     use = parse_expr(parser) if parser.parse_optional_keyword("use") is not None else None
     guard = None
     if parser.parse_optional_keyword("if") is not None:
-        guard = parse_expr(parser)
-        parser.parse_punctuation("=")
-        parser.parse_punctuation("=")
-        if parser.parse_integer() != 0:
-            parser.raise_error("a guard compares with 0")
+        guard = parse_guard(parser)
     return Access(mode, buffer, tuple(dims), use, guard)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from xdsl.dialects.builtin import (
     BFloat16Type,
+    DenseArrayBase,
     Float32Type,
+    IntegerType,
     MemRefType,
     NoneAttr,
     StringAttr,
@@ -26,6 +29,16 @@ def space_of(type_: Attribute) -> str:
     assert isinstance(type_, MemRefType)
     space = type_.memory_space
     return space.data if isinstance(space, StringAttr) else ""
+
+
+def element_bytes(type_: MemRefType) -> int:
+    """Bytes of one element as it is stored, packets apart."""
+    return 2 if isinstance(type_.element_type, BFloat16Type) else 4
+
+
+def integers(array: DenseArrayBase) -> tuple[int, ...]:
+    """The values of an `array<i64: …>` attribute."""
+    return tuple(int(v) for v in cast(DenseArrayBase[IntegerType], array).get_values())
 
 
 def in_space(type_: MemRefType, space: str) -> MemRefType:

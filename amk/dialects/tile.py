@@ -56,17 +56,15 @@ from amk.dialects.access import (
 )
 from amk.dialects.kernel import (
     ArgmaxOp,
-    AttentionOp,
-    CombineOp,
     LoadOp,
     MapOp,
-    ProductOp,
     ReceiveOp,
     StopOp,
     StoreOp,
     YieldOp,
 )
-from amk.dialects.memory import verify_memory
+from amk.dialects.kernel_heavy import AttentionOp, CombineOp, ProductOp
+from amk.dialects.memory import integers, verify_memory
 
 BUFFER_KINDS = ("input", "constant", "state", "scratch", "output")
 PLACEMENTS = ("owned", "replicated", "reduced")
@@ -137,7 +135,7 @@ class ConstantOp(IRDLOperation):
     def source_pairs(self) -> tuple[int, ...]:
         if self.pairs is None:
             return (0,) * len(self.source_keys)
-        return tuple(int(v) for v in self.pairs.get_values())
+        return integers(self.pairs)
 
     def verify_(self) -> None:
         if self.kind.data not in CONSTANT_KINDS:
@@ -295,9 +293,10 @@ class BufferOp(IRDLOperation):
             source = parser.parse_symbol_name().data
         placement = parser.parse_optional_keyword_in(PLACEMENTS)
         parser.parse_punctuation(":")
+        at = parser.pos
         type_ = parser.parse_type()
         if not isinstance(type_, MemRefType):
-            parser.raise_error("a buffer has a memref type")
+            parser.raise_error("a buffer has a memref type", at)
         return cls(name, kind, type_, source=source, placement=placement)
 
     def print(self, printer: Printer) -> None:

@@ -11,7 +11,7 @@ from xdsl.ir import Operation
 
 from amk.dialects import task
 from amk.dialects.access import Access, AccessAttr
-from amk.dialects.memory import is_packet, space_of
+from amk.dialects.memory import element_bytes, is_packet, space_of
 from amk.errors import AmkError
 from amk.ir.location import location_of
 from amk.schedule.builder import TableBuilder
@@ -73,11 +73,10 @@ class _Expander:
             self.buffers[name] = self._buffer(op), op
 
     def _buffer(self, op: task.BufferOp) -> int:
-        element = op.type.element_type
         return self.builder.buffer(
             op.sym_name.data,
             op.type.get_shape(),
-            element.size,  # pyright: ignore[reportAttributeAccessIssue]
+            8 if is_packet(op.type) else element_bytes(op.type),
             op.kind.data,
             arena=op.arena.data if op.arena else None,
             offset=op.offset.value.data if op.offset else 0,

@@ -14,7 +14,7 @@ from xdsl.rewriter import Rewriter
 
 from amk.dialects import task, tile
 from amk.dialects.access import Access, AccessAttr, Argument, Dim, ExprAttr
-from amk.dialects.memory import in_space, is_packet, space_of
+from amk.dialects.memory import element_bytes, in_space, is_packet, space_of
 from amk.errors import AmkError
 from amk.ir.levels import Level
 from amk.ir.location import location_of
@@ -129,7 +129,7 @@ class Lowering:
                 elements = 1
                 for size in type_.get_shape():
                     elements *= size
-                total += elements * type_.element_type.size // phase.tiles.value.data
+                total += elements * element_bytes(type_) // phase.tiles.value.data
         return total
 
     def _plan(self, op: tile.BufferOp) -> BufferPlan:

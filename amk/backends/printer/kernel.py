@@ -138,7 +138,7 @@ class KernelPrinter:
                 late_ops.append(op)
                 late.update(op.results)
         used = {v for op in late_ops for v in op.operands}
-        captured = [
+        captured: list[SSAValue] = [
             op.results[0]
             for op in early_ops
             if not isinstance(op, arith.ConstantOp) and op.results[0] in used
@@ -304,7 +304,9 @@ class KernelPrinter:
         r, *rest = op.epilogue.block.args
         group, copies = op.group.value.data, len(fields)
         index = "r" if group == 1 else f"(r / {group})"
-        places = [{r: f"({index} + {j})" if j else index} for j in range(copies)]
+        places: list[dict[SSAValue, str]] = [
+            {r: f"({index} + {j})" if j else index} for j in range(copies)
+        ]
         self._early_lambda("AtRow", "r", places, split, fields)
         capture = "const AtRow& c" if split.captured else "amk::Nothing"
         best = "amk::Best& best" if op.best else "amk::Best&"
