@@ -18,7 +18,14 @@ from xdsl.printer import Printer
 from xdsl.traits import SymbolOpInterface
 from xdsl.utils.exceptions import VerifyException
 
-from amk.dialects.access import AccessAttr, Argument, ExprAttr, parse_argument, parse_expr
+from amk.dialects.access import (
+    AccessAttr,
+    Argument,
+    ExprAttr,
+    parse_argument,
+    parse_expr,
+    parse_guard,
+)
 from amk.dialects.tile import print_arguments
 from amk.schedule.expr import Expr
 
