@@ -13,9 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "test" / "schedule")]
 
-from synthetic import LLAMA_1B, LLAMA_70B, SMOLLM2, TINY, lowering
+from synthetic import LLAMA_1B, LLAMA_70B, SMOLLM2, TINY, lowering  # noqa: E402
 
-from amk.schedule.verify import verify
+from amk.schedule.verify import verify  # noqa: E402
 
 SHAPES = {
     "tiny": (TINY, False),

@@ -207,9 +207,7 @@ class _Launch:
             if buffer.kind in ("input", "constant"):
                 for element in product(*(range(n) for n in buffer.shape)):
                     fixed |= self._bytes(number, buffer, element)
-        return any(
-            t.access.write and t.bytes & fixed for i in self.instances for t in i.touches
-        )
+        return any(t.access.write and t.bytes & fixed for i in self.instances for t in i.touches)
 
     def _stuck(self) -> bool:
         for instance in self.instances:
@@ -266,13 +264,15 @@ class _Launch:
         return not self.not_before[second] >> first & 1
 
     def _runs_free(self) -> bool:
-        worst = 0
         for second, instance in enumerate(self.instances):
             for first, other in enumerate(self.instances):
+                left = self.length - other.iteration
+                if not self.more and left <= self.max_skew + 2:
+                    continue
                 ahead = instance.iteration - other.iteration
-                if ahead > worst and not self.precedes(first, second):
-                    worst = ahead
-        return worst > self.max_skew and (self.more or self.length > self.max_skew + 2)
+                if ahead > self.max_skew and not self.precedes(first, second):
+                    return True
+        return False
 
     def _races(self) -> bool:
         touches = [t for i in self.instances for t in i.touches]
@@ -308,7 +308,9 @@ class _Launch:
         for key, writer in self.writers.items():
             slots.setdefault(key[:2], []).append((writer[0], readers.get(key, [])))
         for writes in slots.values():
-            for one, polled in writes:
+            for place, (one, polled) in enumerate(writes):
+                if polled and any(w == one for w, _ in writes[place + 1 :]):
+                    return True
                 after = [w for w, _ in writes if w != one and self.precedes(one, w)]
                 before = [w for w, _ in writes if w != one and self.precedes(w, one)]
                 same = [w for w, _ in writes if w == one]

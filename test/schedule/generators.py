@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from copy import deepcopy
+from itertools import pairwise
 
 from program import Access, Buffer, Program, Task
 
@@ -93,7 +94,7 @@ def _single_writers(rng: random.Random, program: Program, number: int) -> None:
     buffer = program.buffers[number]
     for use in range(buffer.uses):
         cuts = sorted({0, buffer.shape[0], rng.randint(0, buffer.shape[0])})
-        for low, high in zip(cuts, cuts[1:], strict=False):
+        for low, high in pairwise(cuts):
             if rng.random() < 0.95:
                 task = rng.choice(program.tasks)
                 task.accesses.append(Access(number, True, (low,), (high,), 0, use))
@@ -120,8 +121,7 @@ def pipeline(rng: random.Random) -> Program:
     iterations = rng.choice([1, 2, None, None])
     kind = rng.choice(["scratch", "state"])
     buffers = [
-        Buffer((2,), packet=True, uses=1) if packets else Buffer((2,), kind)
-        for _ in range(stages)
+        Buffer((2,), packet=True, uses=1) if packets else Buffer((2,), kind) for _ in range(stages)
     ]
     tasks: list[Task] = []
     for stage in range(stages):
@@ -199,7 +199,9 @@ def cache(rng: random.Random) -> Program:
     for split in range(splits):
         guard = f"(p - {split}) % {splits}"
         accesses = [
-            Access(0, False, (split, 0), (split + 1, f"(p + {splits - 1 - split + off}) // {splits}")),
+            Access(
+                0, False, (split, 0), (split + 1, f"(p + {splits - 1 - split + off}) // {splits}")
+            ),
             Access(0, True, (split, f"p // {splits}"), (split + 1, f"p // {splits} + 1"), guard),
         ]
         if packets:
@@ -214,6 +216,51 @@ def cache(rng: random.Random) -> Program:
         for task in tasks:
             task.waits.append((0, 0 if task.signals else -total * rng.randint(0, 1)))
     return Program(tasks, buffers, 1, rng.choice([1, 2, None]), [("p", 0, capacity, 1)])
+
+
+def probe(rng: random.Random) -> Program:
+    """Free of deadlock by construction, with one pair of accesses that may or may not be ordered.
+
+    Waits ask for part of what earlier tasks signal, so tasks synchronise with some of several
+    suppliers; packets order without making anything visible.
+    """
+    iterations = rng.choice([1, 1, 1, 2, None])
+    count = rng.randint(3, 12 if iterations == 1 else 6)
+    queues = rng.randint(2, 5)
+    counters = rng.randint(1, 4)
+    tasks = [Task(None if rng.random() < 0.2 else rng.randrange(queues)) for _ in range(count)]
+    program = Program(tasks, [Buffer((2,), rng.choice(["state", "scratch"]), initial=True)],
+                      counters, iterations, workers=5)  # fmt: skip
+    if program.buffers[0].kind == "scratch" and iterations != 1:
+        program.buffers[0].kind = "state"
+    signalled = [0] * counters
+    packets: list[tuple[int, int]] = []
+    for number, task in enumerate(tasks):
+        for counter in range(counters):
+            if signalled[counter] and rng.random() < 0.4:
+                task.waits.append((counter, rng.randint(1, signalled[counter])))
+            elif iterations != 1 and rng.random() < 0.3:
+                task.waits.append((counter, rng.choice([0, 0, -1])))
+            if rng.random() < 0.5:
+                amount = rng.choice([1, 1, 2, 3])
+                task.signals.append((counter, amount))
+                signalled[counter] += amount
+        if number and rng.random() < 0.25:
+            packets.append((rng.randrange(number), number))
+    for slot, (writer, reader) in enumerate(packets):
+        tasks[writer].accesses.append(Access(1, True, (slot,), (slot + 1,), 0, 0))
+        tasks[reader].accesses.append(Access(1, False, (slot,), (slot + 1,), 0, 0))
+    if packets:
+        program.buffers.append(Buffer((len(packets),), packet=True))
+    if rng.random() < 0.5 and iterations != 1:
+        _back_pressure(rng, program)
+    first, second = sorted(rng.sample(range(count), 2))
+    if rng.random() < 0.2:
+        first, second = second, first
+    write = rng.choice([(True, False), (True, False), (True, True), (False, True)])
+    for task, mode in zip((first, second), write, strict=True):
+        tasks[task].accesses.append(Access(0, mode, (0,), (1 if rng.random() < 0.8 else 2,)))
+    return program
 
 
 def mutate(rng: random.Random, program: Program) -> Program:
@@ -257,8 +304,8 @@ def mutate(rng: random.Random, program: Program) -> Program:
 def program(seed: int) -> Program:
     """The program of a seed."""
     rng = random.Random(seed)
-    maker = rng.choice([soup, soup, pipeline, split_phases, cache])
+    maker = rng.choice([soup, soup, pipeline, split_phases, cache, probe, probe])
     made = maker(rng)
-    for _ in range(rng.choice([0, 0, 1, 1, 2])):
+    for _ in range(rng.choice([0, 0, 1, 1, 2]) if maker is not probe else 0):
         made = mutate(rng, made)
     return made

@@ -166,7 +166,9 @@ class _Lowering:
             tasks = self.product(name, layer, weight, into, source, layer)
             lo, hi = self.rows(s.inner if name == "gate_up" else s.hidden)
             scale = 2 if name == "gate_up" else 1
-            b.read(tasks, self.weights[weight], [layer, lo * scale, 0], [layer + 1, hi * scale, into])
+            b.read(
+                tasks, self.weights[weight], [layer, lo * scale, 0], [layer + 1, hi * scale, into]
+            )
             some = lo < hi
             self.touch(tasks[some], target, True, [lo[some]], [hi[some]], use)
             if name != "gate_up":
@@ -192,11 +194,16 @@ class _Lowering:
                 tasks, cache, [layer, h, i, row, 0], [layer + 1, h + 1, i + 1, row + 1, s.head],
                 guard=own, index=index,
             )  # fmt: skip
+            rows = (self.pos + s.splits - 1 - Expr.var("i")) // s.splits
             b.read(
-                tasks, cache, [layer, h, i, 0, 0],
-                [layer + 1, h + 1, i + 1, (self.pos + s.splits - 1 - Expr.var("i")) // s.splits, s.head],
+                tasks, cache, [layer, h, i, 0, 0], [layer + 1, h + 1, i + 1, rows, s.head],
                 index=index,
             )  # fmt: skip
         self.touch(
-            tasks, self.partial, True, [h * group, i, 0], [(h + 1) * group, i + 1, s.head + 2], layer
+            tasks,
+            self.partial,
+            True,
+            [h * group, i, 0],
+            [(h + 1) * group, i + 1, s.head + 2],
+            layer,
         )

@@ -13,7 +13,7 @@ from amk.schedule.verify.cases import cases, outline, varying, written_twice
 from amk.schedule.verify.engine import Examiner
 from amk.schedule.verify.report import KINDS, Finding, Verdict, Witness, verdict_of
 from amk.schedule.verify.resource import Limits
-from amk.schedule.verify.scalars import States, TooManyStates
+from amk.schedule.verify.scalars import States, TooManyStatesError
 
 __all__ = ["KINDS", "Finding", "Limits", "Verdict", "Witness", "verify"]
 
@@ -43,7 +43,7 @@ def verify(table: ScheduleTable, limits: Limits | None = None, max_skew: int = M
         if found or not table.n_tasks:
             return verdict_of(found)
         return _examine(table, states, max_skew)
-    except TooManyStates as error:
+    except TooManyStatesError as error:
         return verdict_of([Finding("malformed", f"{error}; give them smaller ranges")])
 
 

@@ -116,7 +116,9 @@ def _outside(
         where, start = state_text(table, state), tuple(state.items())
     verb = "writes" if table.access_write[row] else "reads"
     shape = "x".join(map(str, buffer.shape))
-    text = f"{table.task_name(task)} {verb} {table.box_text(row)}{where}, outside of its shape {shape}"
+    text = (
+        f"{table.task_name(task)} {verb} {table.box_text(row)}{where}, outside of its shape {shape}"
+    )
     return [at_task(table, "out-of-bounds", task, text, Witness(start=start))]
 
 

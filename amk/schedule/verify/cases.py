@@ -89,7 +89,9 @@ def _nonempty(rows: np.ndarray, lo: np.ndarray, hi: np.ndarray, certain: np.ndar
 
 def changeable(table: ScheduleTable) -> np.ndarray:
     """Which accesses [A] touch memory that can change (not inputs, not constants)."""
-    fixed = np.array([b.kind in ("input", "constant") and not b.packet for b in table.buffers], bool)
+    fixed = np.array(
+        [b.kind in ("input", "constant") and not b.packet for b in table.buffers], bool
+    )
     return ~fixed[table.access_buffer] if len(fixed) else np.zeros(0, bool)
 
 
@@ -117,9 +119,7 @@ def concrete(
 ) -> Boxes:
     """The accesses in one state, or those of `chosen` access numbers."""
     rows = np.flatnonzero(changeable(table)) if chosen is None else chosen
-    known = [
-        e.evaluate(values) if e.variables <= values.keys() else 0 for e in table.expressions
-    ]
+    known = [e.evaluate(values) if e.variables <= values.keys() else 0 for e in table.expressions]
     value = np.array([*known, 0], np.int64)
     lo = table.access_lo[rows] + value[table.access_lo_expr[rows]]
     hi = table.access_hi[rows] + value[table.access_hi_expr[rows]]
@@ -181,7 +181,9 @@ def _signature(table: ScheduleTable, states: States, window: int) -> Iterator[np
             yield from every
             continue
         users = table.access_buffer == buffer
-        fixed = np.unique(np.concatenate([table.access_lo[users, dim], table.access_hi[users, dim]]))
+        fixed = np.unique(
+            np.concatenate([table.access_lo[users, dim], table.access_hi[users, dim]])
+        )
         yield from (
             np.searchsorted(fixed, c) + np.searchsorted(fixed, c, side="right") for c in every
         )

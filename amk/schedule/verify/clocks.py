@@ -179,8 +179,15 @@ class _Pass:
         for number in range(len(self.plan.partial)):
             joins = self.plan.joins.row(number)
             waits = joins[joins >= self.groups] - self.groups
-            self._join(np.concatenate([joins[joins < self.groups], joins[joins >= self.groups][self.whole[waits]]]))
-            for wait in [*waits[~self.whole[waits]], *(c - self.groups for c in self.plan.partial[number])]:
+            self._join(
+                np.concatenate(
+                    [joins[joins < self.groups], joins[joins >= self.groups][self.whole[waits]]]
+                )
+            )
+            for wait in [
+                *waits[~self.whole[waits]],
+                *(c - self.groups for c in self.plan.partial[number]),
+            ]:
                 every = np.concatenate([self.plan.early.row(wait), self.plan.late.row(wait)])
                 self.values[self.groups + wait] = self._smallest(int(wait), every)
             changed |= self._tasks(self.plan.levels.row(number))

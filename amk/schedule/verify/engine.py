@@ -13,10 +13,10 @@ from amk.schedule.verify.cases import Case
 from amk.schedule.verify.flow import Body, Flow, greedy, unroll
 from amk.schedule.verify.links import Accesses, Links, Sweep, packet_links, plain_links, sweep
 from amk.schedule.verify.memory import Boxes, Memory, cut
-from amk.schedule.verify.order import Outcome, Pair, analyse
+from amk.schedule.verify.order import LISTED, Outcome, analyse
 from amk.schedule.verify.packets import Packets, resolve
 from amk.schedule.verify.report import KINDS, Finding
-from amk.schedule.verify.visibility import escapes
+from amk.schedule.verify.visibility import escape
 
 ATTEMPTS = 3
 """Iterations that are unrolled at first; enough for a skew of 1."""
@@ -83,7 +83,11 @@ class Examiner:
                 result = self.conflicts(case)
             worst.skew = max(worst.skew, result.skew)
             kinds = [KINDS.index(r.findings[0].kind) for r in (result, worst) if r.findings]
-            if result.findings and kinds[0] == min(kinds) and (len(kinds) == 1 or kinds[0] < kinds[1]):
+            if (
+                result.findings
+                and kinds[0] == min(kinds)
+                and (len(kinds) == 1 or kinds[0] < kinds[1])
+            ):
                 worst.findings = result.findings
             if worst.findings and worst.findings[0].kind == "unbounded-skew":
                 return worst
@@ -193,22 +197,20 @@ class Examiner:
         return Result(findings, -1 if bound is None else bound)
 
     def _races(self, case: Case, flow: Flow, outcome: Outcome) -> list[Finding]:
-        found = [explain.race(self.table, case, flow, pair, False) for pair in outcome.unordered]
-        known: dict[tuple[int, int], bool] = {}
+        found = [explain.race(self.table, case, flow, pair) for pair in outcome.unordered]
+        if outcome.unproved and not case.exact:
+            return [*found, Finding("race", "the outline of all states does not decide visibility")]
+        known: dict[tuple[int, int], list[int] | None] = {}
         for pair in outcome.unproved:
-            if self._escapes(case, flow, pair, known):
-                found.append(explain.race(self.table, case, flow, pair, True))
+            key = (pair.first, pair.second)
+            if key not in known:
+                known[key] = escape(flow, *key)
+            run = known[key]
+            if run is not None:
+                found.append(explain.unseen(self.table, case, flow, pair, run))
+            if len(found) >= LISTED:
+                break
         return found
-
-    def _escapes(
-        self, case: Case, flow: Flow, pair: Pair, known: dict[tuple[int, int], bool]
-    ) -> bool:
-        if not case.exact:
-            return True
-        key = (pair.first, pair.second)
-        if key not in known:
-            known[key] = escapes(flow, *key)
-        return known[key]
 
 
 _NOTHING = Window([], Memory([], None, 0, np.zeros(0, bool)), [], [])  # type: ignore[arg-type]

@@ -20,8 +20,8 @@ def twice(table: ScheduleTable, rows: tuple[int, int], values: dict[str, int]) -
     """Two writes of one use of a packet."""
     one, two = (int(table.access_task[r]) for r in rows)
     text = (
-        f"{table.task_name(one)} writes {table.box_text(rows[0])} and {table.task_name(two)} writes "
-        f"{table.box_text(rows[1])}, both use {int(table.access_use[rows[0]])}"
+        f"{table.task_name(one)} writes {table.box_text(rows[0])} and {table.task_name(two)} "
+        f"writes {table.box_text(rows[1])}, both use {int(table.access_use[rows[0]])}"
         f"{state_text(table, values)}; a use of a packet has one writer in an iteration"
     )
     return at_task(table, "malformed", two, text, Witness(start=tuple(values.items())))
@@ -45,7 +45,9 @@ def deadlock(
     )
     first = int(heads[0])
     reason = lines[0] if lines else f"{table.task_name(first)} never runs"
-    text = f"{reason}{state_text(table, case.values)} ({len(stuck)} of {flow.count} tasks never run)"
+    text = (
+        f"{reason}{state_text(table, case.values)} ({len(stuck)} of {flow.count} tasks never run)"
+    )
     return at_task(table, "deadlock", first, text, witness)
 
 
@@ -96,40 +98,57 @@ def runaway(table: ScheduleTable, case: Case, instance: int, length: int) -> Fin
     return at_task(table, "unbounded-skew", task, text, Witness(start=_start(case)))
 
 
-def race(table: ScheduleTable, case: Case, flow: Flow, pair: Pair, ordered: bool) -> Finding:
-    """Two accesses that conflict; `ordered`: in order, but the first need not be visible."""
-    rows = (pair.first_access, pair.second_access)
-    one, two = pair.first, pair.second
-    names = [_instance(table, flow, i) for i in (one, two)]
-    verbs = ["writes" if table.access_write[r] else "reads" for r in rows]
-    where = _common(table, case, rows, (one // flow.tasks, two // flow.tasks))
+def race(table: ScheduleTable, case: Case, flow: Flow, pair: Pair) -> Finding:
+    """Two accesses that conflict and that nothing orders."""
+    names = [_instance(table, flow, i) for i in (pair.first, pair.second)]
+    rows, where, verbs = _sides(table, case, flow, pair)
     at = state_text(table, case.values)
-    if ordered:
+    use = int(table.access_use[rows[0]])
+    if use >= 0 and not table.access_write[rows[0]]:
         text = (
-            f"{names[1]} {verbs[1]} {where}{at} after {names[0]} writes it, but only packets "
-            "order the two, and they do not make that write visible"
+            f"lost packet: {names[1]} may overwrite {where}{at} before {names[0]} has polled "
+            f"use {use}"
         )
-        witness = Witness(start=_start(case), pair=_pair(flow, one, two))
     else:
-        use = int(table.access_use[rows[0]])
-        lost = use >= 0 and not table.access_write[rows[0]]
-        if lost:
-            text = (
-                f"lost packet: {names[1]} may overwrite {where}{at} before {names[0]} has polled "
-                f"use {use}"
-            )
-        else:
-            text = f"{names[0]} {verbs[0]} and {names[1]} {verbs[1]} {where}{at} in no fixed order"
-        witness = _enabled(table, case, flow, one, two)
-    return at_task(table, "race", two % flow.tasks, text, witness)
+        text = f"{names[0]} {verbs[0]} and {names[1]} {verbs[1]} {where}{at} in no fixed order"
+    witness = _enabled(table, case, flow, pair.first, pair.second)
+    return at_task(table, "race", pair.second % flow.tasks, text, witness)
+
+
+def unseen(table: ScheduleTable, case: Case, flow: Flow, pair: Pair, run: list[int]) -> Finding:
+    """Two accesses in order, the first a write that need not be visible to the second; after
+    `run` the second can run without having synchronised with the first."""
+    names = [_instance(table, flow, i) for i in (pair.first, pair.second)]
+    _, where, verbs = _sides(table, case, flow, pair)
+    at = state_text(table, case.values)
+    text = (
+        f"{names[1]} {verbs[1]} {where}{at} after {names[0]} writes it, "
+        "but may get there through packets alone, which do not make that write visible"
+    )
+    line = f"after {len(run)} tasks {names[1]} can run without having synchronised with {names[0]}"
+    order = tuple((i // flow.tasks, i % flow.tasks) for i in run)
+    both = _pair(flow, pair.first, pair.second)
+    witness = Witness((line,), order, both, (), _start(case))
+    return at_task(table, "race", pair.second % flow.tasks, text, witness)
+
+
+def _sides(
+    table: ScheduleTable, case: Case, flow: Flow, pair: Pair
+) -> tuple[tuple[int, int], str, list[str]]:
+    """The access numbers of a pair, their overlap, and what they do."""
+    rows = (pair.first_access, pair.second_access)
+    when = (pair.first // flow.tasks, pair.second // flow.tasks)
+    verbs = ["writes" if table.access_write[r] else "reads" for r in rows]
+    return rows, _common(table, case, rows, when), verbs
 
 
 def undefined(table: ScheduleTable, case: Case, row: int, when: int) -> Finding:
     """A read of bytes that nothing has written."""
     task = int(table.access_task[row])
     later = " in the second iteration" if when else ""
+    at = state_text(table, case.values)
     text = (
-        f"{table.task_name(task)} reads {table.box_text(row)}{state_text(table, case.values)}{later}, "
+        f"{table.task_name(task)} reads {table.box_text(row)}{at}{later}, "
         "of which some bytes were never written before"
     )
     return at_task(table, "undefined-read", task, text, Witness(start=_start(case)))
@@ -160,9 +179,7 @@ def _start(case: Case) -> tuple[tuple[str, int], ...]:
     return tuple(case.values.items())
 
 
-def _common(
-    table: ScheduleTable, case: Case, rows: tuple[int, int], when: tuple[int, int]
-) -> str:
+def _common(table: ScheduleTable, case: Case, rows: tuple[int, int], when: tuple[int, int]) -> str:
     """The overlap of two accesses: a box of the buffer, or both regions if they alias."""
     buffers = [int(table.access_buffer[r]) for r in rows]
     if buffers[0] != buffers[1]:

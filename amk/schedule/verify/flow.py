@@ -141,7 +141,9 @@ def unroll(body: Body, packets: list[Packets], certain_only: bool) -> Flow:
     tasks, iterations = len(body.queue), len(packets)
     base = np.arange(iterations) * tasks
     queue = np.tile(body.queue, iterations)
-    position = np.concatenate([body.position + e * body.length[body.queue] for e in range(iterations)])
+    position = np.concatenate(
+        [body.position + e * body.length[body.queue] for e in range(iterations)]
+    )
     previous, following = _chains(queue, position)
     producers, possible, consumers = _groups(packets, tasks, certain_only)
     threshold = (
@@ -257,8 +259,10 @@ def _signal(
     np.add.at(counts, hit, amounts.take(ready))
     met: list[np.ndarray] = []
     for counter in np.unique(hit):
-        first, end = next_wait[counter], flow.first_wait[counter + 1]
-        upto = first + np.searchsorted(flow.wait_need[first:end], counts[counter], side="right")
+        first, end = int(next_wait[counter]), int(flow.first_wait[counter + 1])
+        upto = first + int(
+            np.searchsorted(flow.wait_need[first:end], counts[counter], side="right")
+        )
         if upto > first:
             met.append(flow.waiters.take(np.arange(first, upto)))
             next_wait[counter] = upto

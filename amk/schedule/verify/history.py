@@ -59,7 +59,9 @@ def _launch(
         at = {n: v + steps[n] * iteration for n, v in values.items()}
         boxes = concrete(table, at)
         memory = cut(table, [boxes])
-        level = greedy(unroll(body, [resolve(table, boxes, memory.classes[0], memory.cells)], False))
+        level = greedy(
+            unroll(body, [resolve(table, boxes, memory.classes[0], memory.cells)], False)
+        )
         order = np.lexsort((table.access_write[boxes.rows], level[table.access_task[boxes.rows]]))
         for place in order:
             row = int(boxes.rows[place])
@@ -83,7 +85,9 @@ def _step(
                 written[key][member.offset : member.offset + member.size] = True
     memory = written[key][buffer.offset : buffer.offset + buffer.size]
     view = memory.reshape(*buffer.shape, buffer.item_bytes)
-    box = tuple(slice(int(a), int(b)) for a, b in zip(boxes.lo[place], boxes.hi[place], strict=True))
+    box = tuple(
+        slice(int(a), int(b)) for a, b in zip(boxes.lo[place], boxes.hi[place], strict=True)
+    )
     box = box[: len(buffer.shape)]
     if table.access_write[row]:
         view[box] = True

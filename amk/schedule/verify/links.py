@@ -42,10 +42,7 @@ class Links:
     visible: np.ndarray
 
     def pairs(self, which: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Member pairs of event pairs in chunks: (first instance, second instance, accesses [n, 2]).
-
-        Instances count iteration * tasks + task.
-        """
+        """Member pairs of event pairs in chunks: first instances, second instances, accesses [n, 2]."""
         tasks = self.table.n_tasks
         left, right = self.members.sizes(which[:, 0]), self.members.sizes(which[:, 1])
         sizes = left * right
@@ -88,7 +85,9 @@ class Accesses:
         row = np.concatenate([b.rows for b in boxes])
         when = np.repeat(np.arange(len(boxes)), [len(b.rows) for b in boxes])
         task = table.access_task[row].astype(np.int64)
-        rank = np.concatenate([r[table.access_task[b.rows]] for r, b in zip(ranks, boxes, strict=True)])
+        rank = np.concatenate(
+            [r[table.access_task[b.rows]] for r, b in zip(ranks, boxes, strict=True)]
+        )
         arena = {n: members[0] for members in overlapping_arenas(table).values() for n in members}
         domain = np.array([arena.get(n, n) for n in range(len(table.buffers))], np.int64)
         buffer = table.access_buffer[row]

@@ -118,8 +118,7 @@ def _pairs(
     bad: np.ndarray, first: np.ndarray, second: np.ndarray, accesses: np.ndarray
 ) -> list[Pair]:
     return [
-        Pair(int(first[i]), int(second[i]), int(accesses[i, 0]), int(accesses[i, 1]))
-        for i in bad
+        Pair(int(first[i]), int(second[i]), int(accesses[i, 0]), int(accesses[i, 1])) for i in bad
     ]
 
 

@@ -25,10 +25,10 @@ HUGE = 2**60
 """Stands for no bound in ranges."""
 
 MAX_STATES = 2**22
-"""More states than this are refused (`TooManyStates`)."""
+"""More states than this are refused (`TooManyStatesError`)."""
 
 
-class TooManyStates(Exception):
+class TooManyStatesError(Exception):
     """The run-time scalars have more states than can be enumerated."""
 
 
@@ -104,13 +104,13 @@ class States:
 
     @staticmethod
     def of(table: ScheduleTable) -> States:
-        """All states of `table`; raises `TooManyStates`."""
+        """All states of `table`; raises `TooManyStatesError`."""
         used = used_variables(table)
         relevant = [s for s in table.scalars if s.name in used]
         total = math.prod(s.hi - s.lo for s in relevant)
         counts = _iteration_values(table) if ITERATION in used else np.zeros(1, np.int64)
         if total * len(counts) > MAX_STATES:
-            raise TooManyStates(
+            raise TooManyStatesError(
                 f"the run-time scalars have {total * len(counts)} states, more than {MAX_STATES}"
             )
         grids = np.meshgrid(
@@ -156,12 +156,14 @@ def _iteration_values(table: ScheduleTable) -> np.ndarray:
     ranges = variable_ranges(table) | {ITERATION: (0, period)}
     sizes = [n for b in table.buffers for n in b.shape]
     largest = max((max(map(abs, interval(e, ranges))) for e in used), default=0)
-    extra = int(np.abs(np.concatenate([table.access_lo.ravel(), table.access_hi.ravel(), [0]])).max())
+    extra = int(
+        np.abs(np.concatenate([table.access_lo.ravel(), table.access_hi.ravel(), [0]])).max()
+    )
     sloped = any(_sloped(e, period) for e in used)
     quotients = 2 + (2 * (largest + extra) + max(sizes, default=0) if sloped else 0)
     high = min(high, period * quotients + 64)
     if high - low + 1 > MAX_STATES:
-        raise TooManyStates(f"expressions of '{ITERATION}' have more than {MAX_STATES} cases")
+        raise TooManyStatesError(f"expressions of '{ITERATION}' have more than {MAX_STATES} cases")
     return np.arange(low, high + 1, dtype=np.int64)
 
 
