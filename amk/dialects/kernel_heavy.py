@@ -226,15 +226,16 @@ class AttentionOp(IRDLOperation):
 
     @classmethod
     def parse(cls, parser: Parser) -> AttentionOp:
+        at = parser.pos
         inputs = parse_operands(parser)
         parser.parse_keyword("append")
         append = parser.parse_operand()
         outs = parse_outs(parser)
         if len(inputs) != 5 or len(outs) != 3:
-            parser.raise_error("expected 5 inputs and 3 outputs (key row, value row, partial)")
+            parser.raise_error("expected 5 inputs and 3 outputs (key row, value row, partial)", at)
         scale = parser.parse_optional_attr_dict().get("scale")
         if not isinstance(scale, FloatAttr):
-            parser.raise_error("expected scale = … : f64")
+            parser.raise_error("expected scale = … : f64", at)
         return cls(inputs, append, outs, scale)
 
     def print(self, printer: Printer) -> None:
