@@ -1,0 +1,117 @@
+// What the verifiers and parsers of the task dialect refuse, and in which words.
+// RUN: amk-opt %s --split-input-file --verify-diagnostics
+
+// A schedule has workers.
+// expected-error @below {{a schedule needs at least one worker}}
+task.schedule @s attributes {workers = 0 : i64} {
+  task.counter @c
+}
+
+// -----
+
+// A schedule that is bounded runs at least once.
+// expected-error @below {{iterations must be positive; leave it out for any number}}
+task.schedule @s attributes {workers = 1 : i64, iterations = 0 : i64} {
+  task.counter @c
+}
+
+// -----
+
+// Names are told apart.
+// expected-error @below {{Redefinition of symbol "c"}}
+task.schedule @s attributes {workers = 1 : i64} {
+  task.counter @c
+  task.counter @c
+}
+
+// -----
+
+// A scalar can have a value.
+// expected-error @below {{a scalar needs a non-empty range}}
+task.scalar @n in 4 to 4 step 1
+
+// -----
+
+// A buffer has one of five kinds.
+// expected-error @below {{unknown kind 'weights' of buffer; known: input, constant, state, scratch, output}}
+task.buffer @b weights : memref<4xf32>
+
+// -----
+
+// A buffer has a size.
+// expected-error @below {{a buffer needs a static, positive shape, got memref<?xf32>}}
+task.buffer @b scratch : memref<?xf32>
+
+// -----
+
+// A buffer is memory.
+// expected-error @below {{a buffer has a memref type}}
+task.buffer @b scratch : f32
+
+// -----
+
+// Packets say how often their slots are used.
+// expected-error @below {{a buffer in a packet space, and no other, gives its uses}}
+task.buffer @b scratch : memref<4xf32, "packet">
+
+// -----
+
+// Nothing but packets has uses.
+// expected-error @below {{a buffer in a packet space, and no other, gives its uses}}
+task.buffer @b scratch uses 2 : memref<4xf32>
+
+// -----
+
+// Packets are used.
+// expected-error @below {{the uses of a packet buffer must be positive}}
+task.buffer @b scratch uses 0 : memref<4xf32, "packet">
+
+// -----
+
+// A repeat runs at least once.
+// expected-error @below {{a repeat needs a positive count}}
+task.repeat l in 0 {
+  task.task @t worker 0 args []
+}
+
+// -----
+
+// A family has instances.
+// expected-error @below {{a family needs at least one instance}}
+task.family @f for i in 0 on i args []
+
+// -----
+
+// A worker has two agents.
+// expected-error @below {{unknown agent 'copy'; known: compute, stream}}
+"task.task"() <{sym_name = "t", args = [], agent = "copy", worker = 0 : i64}> : () -> ()
+
+// -----
+
+// Every wait has a threshold.
+// expected-error @below {{every wait needs a counter and a threshold}}
+"task.task"() <{sym_name = "t", args = [], wait_counters = [@c]}> : () -> ()
+
+// -----
+
+// Every signal has an amount.
+// expected-error @below {{every signal needs a counter and an amount}}
+"task.family"() <{sym_name = "f", index = "i", count = 1 : i64, args = [], signal_amounts = [#tile.expr<1>]}> : () -> ()
+
+// -----
+
+// A guard holds where its expression is 0.
+// expected-error @below {{a guard compares with 0}}
+task.task @t worker 0 args [] when n == 1
+
+// -----
+
+// A threshold is an integer expression.
+// expected-error @below {{expected an integer expression}}
+task.task @t worker 0 args [] waits [@c >= ]
+
+// -----
+
+// A worker is an affine expression of the index.
+// expected-error @below {{'(i) * (i)' is a product of two variables}}
+task.family @f for i in 2 on i * i args []
