@@ -33,7 +33,7 @@ AMK_DEVICE void copy_16(void* to, const void* from) {
 }
 
 // Starts the copy of a tile: rows first .. first + 32 Z of `rows` old ones. Always one group.
-template <class Plan, class KV, int D>
+template <class Plan, class KV>
 AMK_DEVICE void fetch_tile(Worker& w, const KV* keys, const KV* values, int pass, int rows) {
   constexpr int kPieces = Plan::kRowBytes / 16;
   const int first = pass * Plan::kRows;
@@ -172,7 +172,7 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
 
   w.sync();  // the scratch memory is free, and earlier tasks of this worker are done
   for (int pass = 0; pass < Plan::kDepth; ++pass) {
-    fetch_tile<Plan, KV, D>(w, key_cache, value_cache, pass, rows);
+    fetch_tile<Plan>(w, key_cache, value_cache, pass, rows);
   }
 #pragma unroll 1
   for (int job = warp; job < G + (own ? 2 : 0); job += kSlices) {
@@ -214,7 +214,7 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
     }
     if (pass + 1 >= passes) break;
     w.sync();  // the tile was read
-    fetch_tile<Plan, KV, D>(w, key_cache, value_cache, pass + Plan::kDepth, rows);
+    fetch_tile<Plan>(w, key_cache, value_cache, pass + Plan::kDepth, rows);
   }
 #pragma unroll
   for (int n = 0; n < kItems; ++n) {
