@@ -150,16 +150,17 @@ class ProductPhase:
             for part in self.parts
             for _ in part.products
         ]
+        keys = [key_of(op.weight) for op in products]
         buffer, type_ = program.constant(
             program.unique(f"w_{self.kernel.name}"),
-            [key_of(op.weight) for op in products],
+            keys,
             (padded(self.rows), self.source.size),
             program.storage,
             space="stream",
             pairs=pairs if any(pairs) else (),
             interleave=self.interleaved > 1,
         )
-        dims = (*program.layer_dims, tile_rows(), whole(self.source.size))
+        dims = (*program.parameter_dims(keys), tile_rows(), whole(self.source.size))
         local = MemRefType(
             type_.element_type, [DYNAMIC_INDEX, self.source.size], memory_space=type_.memory_space
         )
@@ -179,13 +180,15 @@ class ProductPhase:
             return None
         return self._vector(key_of(norm.gain), whole(self.source.size), self.source.size)
 
-    def _vector(self, key: str, dim: Dim, size: int) -> SSAValue:
+    def _vector(self, key: str, dim: Dim, size: int, pairs: Sequence[int] = ()) -> SSAValue:
         """A parameter bound to (part of) a vector of the model."""
         length = padded(size) if dim != whole(size) else size
         name = key.removesuffix(".weight").replace("model.", "").replace("layers.{layer}.", "")
-        buffer, _ = self.program.constant(name.replace(".", "_"), [key], (length,), f32)
+        name = name.replace(".", "_")
+        buffer, _ = self.program.constant(name, [key], (length,), f32, pairs=pairs)
         local = MemRefType(f32, [size if dim == whole(size) else DYNAMIC_INDEX])
-        return self.kernel.parameter(local, read(buffer, *self.program.layer_dims, dim))
+        dims = (*self.program.parameter_dims([key]), dim)
+        return self.kernel.parameter(local, read(buffer, *dims))
 
     def _operand(self, value: SSAValue, residuals: dict[SSAValue, Output]) -> SSAValue:
         """A value that the epilogue reads element by element: a residual or a bias."""
@@ -193,7 +196,10 @@ class ProductPhase:
             home = residuals[value]
             return self.kernel.parameter(home.type, home.access)
         if isinstance(value.owner, nn.ParamOp) and len(self.parts) == 1:
-            return self._vector(value.owner.key.data, self.output_dim(), self.parts[0].rows)
+            part = self.parts[0]
+            # It is added to rows that are in the order of the rotation.
+            pairs = (part.rope.head_dim.value.data,) if part.rope else ()
+            return self._vector(value.owner.key.data, self.output_dim(), part.rows, pairs)
         raise AmkError(
             "lower-to-tiles: an element-wise operation reads a value that is not in a buffer",
             location=location_of(self.parts[0].products[0]),

@@ -67,6 +67,10 @@ class TileProgram:
     def layer_shape(self) -> tuple[int, ...]:
         return () if self.layers is None else (self.layers,)
 
+    def parameter_dims(self, sources: Sequence[str]) -> tuple[Dim, ...]:
+        """The leading dimension of a constant: none where all layers share its parameters."""
+        return self.layer_dims if any("{layer}" in key for key in sources) else ()
+
     def unique(self, name: str) -> str:
         """`name`, with a number where it is taken."""
         taken = {k.sym_name.data for k in self.kernels} | self.buffers.keys()
@@ -103,12 +107,26 @@ class TileProgram:
         pairs: Sequence[int] = (),
         interleave: bool = False,
     ) -> tuple[str, MemRefType]:
-        """A constant buffer made of parameters, one part for each layer; its name and type."""
-        type_ = MemRefType(element, [*self.layer_shape, *shape])
-        if name not in self.constants:
-            self.constants[name] = tile.ConstantOp(
-                name, type_, sources=sources, pairs=pairs, interleave=interleave
+        """A constant buffer made of parameters, one part for each layer; its name and type.
+
+        A name that is taken by other parameters gets a number.
+        """
+        leading = self.layer_shape if self.parameter_dims(sources) else ()
+        type_ = MemRefType(element, [*leading, *shape])
+        made = tile.ConstantOp(name, type_, sources=sources, pairs=pairs, interleave=interleave)
+        known = self.constants.get(name)
+        if known is not None and known.properties != made.properties:
+            return self.constant(
+                self.unique(name),
+                sources,
+                shape,
+                element,
+                space=space,
+                pairs=pairs,
+                interleave=interleave,
             )
+        if known is None:
+            self.constants[name] = made
         type_ = in_space(type_, space)
         return self.buffer(name, "constant", type_, source=name), type_
 
