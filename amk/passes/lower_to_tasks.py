@@ -21,8 +21,6 @@ from amk.ir.location import location_of
 from amk.passes.placement import INSTANCE, Balance, Placement
 from amk.schedule.expr import Expr
 
-ITERATION = "iter"
-
 
 @dataclass
 class BufferPlan:
@@ -32,8 +30,6 @@ class BufferPlan:
     type: MemRefType
     uses: Expr | None = None
     """Packets: writes so far in program order, in terms of the repeat's index."""
-    alternating: bool = False
-    """Two copies, used in turn: the readers may still be at work when the next iteration writes."""
 
     @property
     def name(self) -> str:
@@ -57,7 +53,7 @@ class Lowering:
         }
         self.phases = [op for op in program.walk() if isinstance(op, tile.PhaseOp)]
         self.replicated = {op for op in self.phases if self._touches(op, "replicated", "out")}
-        self.workers = min([workers, *self._reduced_tiles()])
+        self.workers = min(workers, self._shared_tiles())
         self.placements = self._place()
         self.plans = {name: self._plan(op) for name, op in self.buffers.items()}
 
@@ -80,13 +76,20 @@ class Lowering:
             raise AmkError(f"lower-to-tasks: there is no buffer @{access.buffer}")
         return op.placement.data if op.placement else ""
 
-    def _reduced_tiles(self) -> list[int]:
-        """Tiles of the phases that end an iteration.
+    def _shared_tiles(self) -> int:
+        """The most tiles of a phase whose results all others wait for.
 
-        Every worker takes part in them: it is what tells the others that it has read everything of
-        the iteration before, so that buffers may be written again.
+        With so many workers or fewer, every worker takes part in that phase. That is what tells the
+        others, without a barrier, that it has read everything of the iteration before.
         """
-        return [p.tiles.value.data for p in self.phases if self._touches(p, "reduced", "out")]
+        return max(
+            (
+                phase.tiles.value.data
+                for phase in self.phases
+                if phase.rows is not None and not self._touches(phase, "reduced")
+            ),
+            default=1,
+        )
 
     def _place(self) -> dict[tile.PhaseOp, Placement]:
         """First what must stay with its owner, then the rest, largest streams first."""
@@ -153,17 +156,11 @@ class Lowering:
             return BufferPlan(op, type_)
         if placement == "reduced":
             shape = [max(p.instances for q, p in self.placements.items() if self._writes(q, name))]
-        alternating = any(self._reads(q, name) for q in self.replicated)
-        if alternating:
-            shape = [2, *shape]
         packet = in_space(MemRefType(type_.element_type, shape), "packet")
-        return BufferPlan(op, packet, Expr.const(0), alternating)
+        return BufferPlan(op, packet, Expr.const(0))
 
     def _writes(self, phase: tile.PhaseOp, buffer: str) -> bool:
         return any(a.buffer == buffer and a.writes for a in self._accesses(phase))
-
-    def _reads(self, phase: tile.PhaseOp, buffer: str) -> bool:
-        return any(a.buffer == buffer and a.reads for a in self._accesses(phase))
 
     # ---- rewriting -------------------------------------------------------------------------
 
@@ -267,8 +264,6 @@ class Lowering:
                 if access.writes
                 else (Dim(Expr.const(0), Expr.const(count)),)
             )
-        if plan.alternating:
-            dims = (Dim(Expr.var(ITERATION) % 2), *dims)
         use = None
         if plan.uses is not None:
             use = plan.uses if access.writes else plan.uses - 1
@@ -306,8 +301,8 @@ class LowerToTasksPass(ModulePass):
     equally much. Guarantee: the schedule computes what the program computes, and `verify-schedule`
     accepts it.
 
-    Options: `workers`, the number of persistent workers (one thread block each); a model with fewer
-    tiles in its last phase gets that many.
+    Options: `workers`, the number of persistent workers (one thread block each); a model whose
+    largest phase within a layer has fewer tiles gets that many.
     """
 
     name = "lower-to-tasks"

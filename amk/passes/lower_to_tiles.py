@@ -51,7 +51,6 @@ class Lowering:
 
     def run(self) -> list[Operation]:
         declare_token_buffers(self.program)
-        lower_stop_flag(self.program)
         self._block(self.model.body.block)
         lower_next_token(self.program, "best_value", "best_index")
         return self.program.operations()
@@ -201,8 +200,10 @@ class Lowering:
         return any(isinstance(use.operation, nn.ReturnOp | nn.ArgmaxOp) for use in value.uses)
 
     def _logits(self, phase: ProductPhase, value: SSAValue) -> None:
-        """Logits go to a ring of `slots` rows, and the best of each tile to the candidates."""
+        """The stop flag is read, then the head: logits go to a ring of `slots` rows, and the best of
+        each tile to the candidates."""
         program, rows = self.program, phase.output_rows
+        lower_stop_flag(program)
         tiles = rows // tile.ROWS_PER_TILE
         program.buffer("logits", "output", MemRefType(f32, [self.slots, rows]))
         program.buffer("best_value", "scratch", MemRefType(f32, [tiles]), placement="reduced")

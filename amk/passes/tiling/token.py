@@ -44,7 +44,10 @@ def declare_token_buffers(program: TileProgram) -> None:
 
 
 def lower_stop_flag(program: TileProgram) -> None:
-    """One tile reads the host's stop flag, once an iteration, so that all workers see one value."""
+    """One tile reads the host's stop flag, once an iteration, so that all workers see one value.
+
+    It stands behind the layers: by then every worker has read the value of the iteration before.
+    """
     kernel = KernelBuilder("poll")
     flag = kernel.parameter(_token_type("host"), read("stop", ONE))
     stop = kernel.parameter(_token_type(), write("stopping", ONE))
