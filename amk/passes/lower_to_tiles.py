@@ -48,6 +48,8 @@ class Lowering:
         self.homes: dict[SSAValue, Home] = {}
         self.norms: dict[SSAValue, nn.RMSNormOp] = {}
         self.done: set[Operation] = set()
+        self.rotated: set[SSAValue] = set()
+        """Values whose elements are in the order of rotary pairs, not in that of the model."""
 
     def run(self) -> list[Operation]:
         declare_token_buffers(self.program)
@@ -132,6 +134,7 @@ class Lowering:
                 "lower-to-tiles: a product reads a vector that no phase writes",
                 location=location_of(owner) if isinstance(owner, Operation) else None,
             )
+        self._check_order(vector)
         size = nn.tensor_of(vector, "x").get_shape()[0]
         return Source(home.exchange, self.program.exchange, home.offset, size, norm)
 
@@ -155,6 +158,8 @@ class Lowering:
                 self._single(part, source)
         for part in parts:
             self.done.update(part.products, part.epilogue)
+            if part.rope:
+                self.rotated.update(part.outputs)
 
     def _is_simple(self, part: Component) -> bool:
         """One product, one output that only other tiles read, no residual: can share a phase."""
@@ -184,6 +189,7 @@ class Lowering:
         residuals: dict[SSAValue, Output] = {}
         for value in part.outside_operands():
             home = self.homes.get(value)
+            self._check_order(value)
             if home is not None and home.owned is not None:
                 access = read(home.owned, phase.output_dim())
                 residuals[value] = Output(access, MemRefType(f32, [DYNAMIC_INDEX]))
@@ -217,7 +223,22 @@ class Lowering:
         ]
         phase.emit([(logits, value)], {}, best=best)
 
+    def _check_order(self, value: SSAValue) -> None:
+        if value in self.rotated:
+            owner = value.owner
+            raise AmkError(
+                "lower-to-tiles: a rotated vector can only be the query or the key of an attention",
+                location=location_of(owner) if isinstance(owner, Operation) else None,
+            )
+
     def _attention(self, op: nn.AttentionOp) -> None:
+        self._check_order(op.v)
+        if (op.q in self.rotated) != (op.k in self.rotated):
+            raise AmkError(
+                "lower-to-tiles: the query and the key of an attention must both be rotated, or "
+                "neither",
+                location=location_of(op),
+            )
         inputs: list[Operand] = []
         for value in (op.q, op.k, op.v):
             home = self.homes.get(value)
