@@ -79,7 +79,7 @@ class CudaDevice(Device):
 
     def start(self, launch: Launch) -> None:
         """Begin a launch on a stream of its own; the call returns while the kernel runs."""
-        ctypes.memset(ctypes.byref(self._status), 0, ctypes.sizeof(Status))
+        self._clear_status()
         with _gpu_errors("launching the kernel"), self._stream:
             self._launch_memory.set(np.frombuffer(bytes(launch), np.uint8), stream=self._stream)
             self._kernel(

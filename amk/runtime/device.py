@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from amk.backends.program import BufferInfo, Program
-from amk.runtime.abi import Launch, StatusValues
+from amk.runtime.abi import Launch, Status, StatusValues
 
 PACKET_SPACES = ("packet", "host_packet")
 HOST_SPACES = ("host", "host_packet")
@@ -27,6 +28,8 @@ class Device(ABC):
     """As in `--device`: cpu or cuda."""
     xp: Any = np
     """The array module of the buffers in device memory: numpy or cupy."""
+    _status: Status
+    """Where the program writes how a launch ended."""
 
     def __init__(self, program: Program) -> None:
         """Allocate every buffer of `program`, zeroed. Raises AmkError where memory is short."""
@@ -55,6 +58,10 @@ class Device(ABC):
     def loading(self) -> Iterator[None]:
         """Surrounds the filling of buffers through `array`, which is complete at the end."""
         yield
+
+    def _clear_status(self) -> None:
+        """Make the status that of a launch that has not failed."""
+        ctypes.memset(ctypes.byref(self._status), 0, ctypes.sizeof(Status))
 
     def close(self) -> None:
         """Free the memory; the device cannot be used afterwards."""

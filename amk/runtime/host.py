@@ -92,7 +92,7 @@ class HostDevice(Device):
 
     def start(self, launch: Launch) -> None:
         """Begin a launch in a thread of its own; ctypes releases the interpreter lock."""
-        ctypes.memset(ctypes.byref(self._status), 0, ctypes.sizeof(Status))
+        self._clear_status()
         self._thread = threading.Thread(target=self._run, args=(launch,), daemon=True)
         self._thread.start()
 

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
+import fake_cupy
 import numpy as np
 import pytest
 from host_fake import CONTEXT, EOS, HANG, SLOTS, USES, VOCAB, generated, make_program, reference
 
 from amk.cli.toolchain import find_cxx
 from amk.errors import AmkError
+from amk.runtime.cuda import CudaDevice
+from amk.runtime.device import Device
 from amk.runtime.epochs import LIMIT
-from amk.runtime.host import HostDevice
+from amk.runtime.host import HostDevice, build_library
 from amk.runtime.model import CompiledModel
 
 pytestmark = pytest.mark.skipif(find_cxx() is None, reason="no C++ compiler")
 
 
-@pytest.fixture(scope="module")
-def device() -> HostDevice:
-    return HostDevice(make_program())
+@pytest.fixture(scope="module", params=["host", "cuda with a stand-in for CuPy"])
+def device(request) -> Iterator[Device]:
+    if request.param == "host":
+        yield HostDevice(make_program())
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "cupy", fake_cupy.module())
+        patch.setattr("amk.runtime.cuda.cached_cubin", lambda source, _arch: build_library(source))
+        yield CudaDevice(replace(make_program(), shared_bytes=60_000))
 
 
 @pytest.fixture

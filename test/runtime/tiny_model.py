@@ -45,9 +45,7 @@ def write_model(directory: Path, seed: int = 0, **changes: Any) -> Path:
     write_config(directory, **changes)
     shapes = parameter_shapes(parse_config({**CONFIG, **changes}, "the tiny model"))
     rng = np.random.default_rng(seed)
-    tensors = {
-        key: _random(rng, shape).astype(np.float32) for key, shape in sorted(shapes.items())
-    }
+    tensors = {key: _random(rng, shape).astype(np.float32) for key, shape in sorted(shapes.items())}
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     return directory
 

@@ -1,0 +1,122 @@
+"""The CUDA device on a stand-in for CuPy, and compilers; test_session.py runs launches on it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import fake_cupy
+import numpy as np
+import pytest
+from host_fake import make_program
+
+from amk.backends.program import BufferInfo, Program, StreamLayout
+from amk.cli.toolchain import find_cxx, find_nvcc
+from amk.errors import AmkError
+from amk.interpreters.numerics import chunk_bounds
+from amk.runtime.abi import Launch
+from amk.runtime.cubin import Cubin, compile_cuda, device_arch
+from amk.runtime.cuda import CudaDevice
+from amk.runtime.host import build_library
+from amk.runtime.packing import Packer
+
+PROGRAM = replace(make_program(), workers=3, threads=320, shared_bytes=90_000)
+
+
+@pytest.fixture(autouse=True)
+def cupy(monkeypatch) -> Any:
+    if find_cxx() is None:
+        pytest.skip("no C++ compiler")
+    module = fake_cupy.module()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setattr(
+        "amk.runtime.cuda.cached_cubin", lambda source, _arch: build_library(source)
+    )
+    return module
+
+
+def test_launches_one_block_for_each_worker_with_its_shared_memory():
+    device = CudaDevice(PROGRAM)
+    launches = fake_cupy.RawKernel.launches
+    launches.clear()
+    forced = np.full(65, -1, np.int32)
+    forced[0] = 9
+    device.write("forced", forced)
+    device.start(Launch(0, 2, 0, 1000, 0))
+    status = device.finish(10.0)
+    assert status is not None
+    assert status.code == 0
+    assert launches == [((3,), (320,), 90_000)]
+    assert device.read("logits", 2).shape == (2, 97)
+    assert isinstance(device.array("tokens"), np.ndarray)
+    device.close()
+
+
+def test_more_workers_than_can_be_resident_are_refused():
+    with pytest.raises(AmkError, match="keeps only 4 resident: lower with workers=4"):
+        CudaDevice(replace(PROGRAM, workers=5))
+
+
+def test_too_much_shared_memory_is_refused():
+    with pytest.raises(AmkError, match="needs 100001 bytes of shared memory a block, this GPU has"):
+        CudaDevice(replace(PROGRAM, shared_bytes=100_001))
+
+
+def test_too_little_memory_is_one_line_with_both_numbers():
+    big = BufferInfo("kv", "state", "", (300_000_000,), "f32")
+    with pytest.raises(AmkError, match=r"needs 1\.2 GB, 1\.0 GB of 2\.0 GB are free"):
+        CudaDevice(with_buffer(big))
+
+
+def test_errors_of_the_gpu_become_one_line(cupy, monkeypatch):
+    device = CudaDevice(PROGRAM)
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise cupy.cuda.runtime.CUDARuntimeError("cudaErrorIllegalAddress")
+
+    monkeypatch.setattr(device, "_kernel", fail)
+    with pytest.raises(AmkError, match="launching the kernel: the GPU reports cudaErrorIllegal"):
+        device.start(Launch(0, 1, 0, 1000, 0))
+
+
+@pytest.mark.parametrize("columns", [70, 64])
+def test_packs_on_the_device_as_on_the_host(cupy, columns):
+    layout = StreamLayout(1, 21, columns, "f32", 3, chunk_bounds(columns, "f32"))
+    matrix = np.random.default_rng(0).standard_normal((21, columns)).astype(np.float32)
+    expected = np.empty(layout.layer_bytes, np.uint8)
+    Packer(layout, None).pack([matrix], expected)
+    packed = cupy.zeros(layout.layer_bytes, np.uint8)
+    Packer(layout, None, cupy).pack([matrix[:5], matrix[5:]], packed)
+    np.testing.assert_array_equal(packed.values, expected)
+
+
+def with_buffer(info: BufferInfo) -> Program:
+    return replace(PROGRAM, buffers=(*PROGRAM.buffers, info))
+
+
+@pytest.mark.parametrize(
+    ("capability", "arch"), [((8, 0), "sm_80"), ((9, 0), "sm_90a"), ((12, 0), "sm_120a")]
+)
+def test_compiles_for_the_instructions_of_the_device(capability, arch):
+    assert device_arch(*capability) == arch
+
+
+@pytest.mark.skipif(find_nvcc() is None, reason="no nvcc")
+def test_nvcc_gives_a_cubin_and_its_registers():
+    cubin = compile_cuda(
+        'extern "C" __global__ void k(int* p) { *p = 1; }', "sm_80", prefer_nvcc=True
+    )
+    assert cubin is not None
+    assert cubin.image.startswith(b"\x7fELF")
+    assert cubin.compiler.startswith("nvcc ")
+    assert cubin.registers is not None
+    assert 2 <= cubin.registers < 64
+    assert cubin.spilled_bytes == 0
+    with pytest.raises(AmkError, match=r"does not compile .* for sm_80: .*undefined"):
+        compile_cuda("__global__ void k() { x = 1; }", "sm_80", prefer_nvcc=True)
+
+
+def test_the_log_of_ptxas_may_be_silent():
+    assert Cubin(b"", "", "nvcc").registers is None
+    assert Cubin(b"", "ptxas info : Used 96 registers, 8 bytes spill stores", "").registers == 96
