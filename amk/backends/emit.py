@@ -16,7 +16,7 @@ from amk.backends.device import (
     operand_bytes,
     shared_bytes,
 )
-from amk.backends.printer.bindings import C_TYPES, Buffer, buffers_of
+from amk.backends.printer.bindings import C_TYPES, Buffer, buffers_of, counters_of
 from amk.backends.printer.schedule import Family, SchedulePrinter, families_of
 from amk.backends.printer.text import Writer
 from amk.backends.program import STEP_BYTES, BufferInfo, Program, StreamLayout
@@ -74,7 +74,7 @@ def emit_program(module: ModuleOp, arch: Arch) -> Program:
         printer.stream()
         writer.line()
     arguments = [b for b in buffers.values() if b.space != "shared"]
-    counters = _counters(schedule)
+    counters = counters_of(schedule)
     if arch.is_gpu:
         _cuda_entry(writer, arguments, counters, arch)
     else:
@@ -96,10 +96,6 @@ def emit_program(module: ModuleOp, arch: Arch) -> Program:
         buffer_names=(*buffers, *counters),
         config=config,
     )
-
-
-def _counters(schedule: task.ScheduleOp) -> list[str]:
-    return [op.sym_name.data for op in schedule.body.block.ops if isinstance(op, task.CounterOp)]
 
 
 def _info(buffer: Buffer, stream: StreamLayout | None) -> BufferInfo:
@@ -256,7 +252,9 @@ def _banner(
 def _config(writer: Writer, config: Mapping[str, int]) -> None:
     with writer.block("namespace amk::config", "}  // namespace amk::config"):
         for name, value in config.items():
-            writer.line(f"constexpr int {name} = {value};")
+            # Only the host reads the number of workers.
+            unused = "[[maybe_unused]] " if name == "kWorkers" else ""
+            writer.line(f"{unused}constexpr int {name} = {value};")
 
 
 def _types(writer: Writer, schedule: task.ScheduleOp, buffers: Mapping[str, Buffer]) -> None:
@@ -266,7 +264,7 @@ def _types(writer: Writer, schedule: task.ScheduleOp, buffers: Mapping[str, Buff
         shared = [b for b in buffers.values() if b.space == "shared"]
         for buffer in shared:
             size = buffer.type.get_shape()[1] if len(buffer.strides) > 1 else 1
-            writer.line(f"{C_TYPES[buffer.element]} {buffer.name}[{size}];")
+            writer.line(f"{C_TYPES[buffer.element]} {buffer.spelling}[{size}];")
         if not shared:
             writer.line("int unused;")
     writer.line()
@@ -274,17 +272,18 @@ def _types(writer: Writer, schedule: task.ScheduleOp, buffers: Mapping[str, Buff
     with writer.block("struct Buffers", "};"):
         for buffer in buffers.values():
             if buffer.space != "shared":
-                writer.line(f"{buffer.pointer_type} {buffer.name};  // {buffer.type}")
-        for counter in _counters(schedule):
+                writer.line(f"{buffer.pointer_type} {buffer.spelling};  // {buffer.type}")
+        for counter in counters_of(schedule).values():
             writer.line(f"uint32_t* {counter};")
 
 
-def _members(arguments: Sequence[Buffer], counters: Sequence[str]) -> list[tuple[str, str]]:
-    return [(b.pointer_type, b.name) for b in arguments] + [("uint32_t*", c) for c in counters]
+def _members(arguments: Sequence[Buffer], counters: Mapping[str, str]) -> list[tuple[str, str]]:
+    pointers = [(b.pointer_type, b.spelling) for b in arguments]
+    return pointers + [("uint32_t*", name) for name in counters.values()]
 
 
 def _cuda_entry(
-    writer: Writer, arguments: Sequence[Buffer], counters: Sequence[str], arch: Arch
+    writer: Writer, arguments: Sequence[Buffer], counters: Mapping[str, str], arch: Arch
 ) -> None:
     members = _members(arguments, counters)
     head = f'extern "C" __global__ void __launch_bounds__({arch.threads}, 1) {Program.ENTRY}('
@@ -299,7 +298,7 @@ def _cuda_entry(
         writer.line("    [&](amk::Producer& w, const Buffers& b) { stream(w, b); });")
 
 
-def _host_entry(writer: Writer, arguments: Sequence[Buffer], counters: Sequence[str]) -> None:
+def _host_entry(writer: Writer, arguments: Sequence[Buffer], counters: Mapping[str, str]) -> None:
     members = _members(arguments, counters)
     head = (
         f'extern "C" int {Program.ENTRY}(void** arguments, const amk::Launch* launch, '

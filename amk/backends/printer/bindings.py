@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 from xdsl.dialects.builtin import MemRefType
 
 from amk.backends.printer.expressions import Variables
+from amk.backends.printer.text import spell
 from amk.dialects import task
 from amk.dialects.access import Access
 from amk.dialects.memory import is_packet, space_of
@@ -16,6 +18,9 @@ from amk.ir.location import location_of
 from amk.schedule.expr import Expr
 
 C_TYPES = {"f32": "float", "bf16": "amk::bf16", "i32": "int"}
+
+ENTRY_NAMES = frozenset(("b", "launch", "status", "arguments"))
+"""Names that the entry point uses beside those of the buffers."""
 
 
 def element_name(type_: MemRefType) -> str:
@@ -29,6 +34,8 @@ class Buffer:
 
     op: task.BufferOp
     number: int
+    spelling: str
+    """Its name in C++."""
 
     @property
     def name(self) -> str:
@@ -64,6 +71,11 @@ class Buffer:
             strides.append(step)
             step *= size
         return tuple(reversed(strides))
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return prod(self.type.get_shape())
 
     @property
     def pointer_type(self) -> str:
@@ -109,26 +121,43 @@ class Binding:
         return kept[dimension].end - kept[dimension].lo
 
     def packets(self) -> str:
-        """An `amk::Packets` view of the region."""
-        use = self.access.use
-        assert use is not None
-        assert self.buffer.op.uses is not None
-        uses = self.buffer.op.uses.value.data
-        epoch = f"w.epoch({uses}, {self.variables.print(use)})"
+        """An `amk::Packets` view of the region; AmkError where it is ordinary memory."""
+        self.check_contiguous()
+        epoch = self.epoch()
         view = f"amk::Packets<{C_TYPES[self.buffer.element]}>"
-        text = f"{view}{{b.{self.buffer.name}, {epoch}, {self.buffer.number}}}"
+        text = f"{view}{{b.{self.buffer.spelling}, {epoch}, {self.buffer.number}}}"
         offset = self.offset
         return text if offset == 0 else f"{text}.at({self.variables.print(offset)})"
+
+    def epoch(self) -> str:
+        """The epoch of the packets of the region; AmkError where it is ordinary memory."""
+        use = self.access.use
+        if use is None or self.buffer.op.uses is None:
+            raise AmkError(
+                f"@{self.buffer.name} is used where the printer needs packets",
+                location=location_of(self.buffer.op),
+            )
+        uses = self.buffer.op.uses.value.data
+        return f"w.epoch({uses}, {self.variables.print(use)})"
 
     def pointer(self) -> str:
         """A pointer to the first element of the region."""
         base = (
-            f"w.shared<Private>().{self.buffer.name}"
+            f"w.shared<Private>().{self.buffer.spelling}"
             if self.buffer.space == "shared"
-            else f"b.{self.buffer.name}"
+            else f"b.{self.buffer.spelling}"
         )
         offset = self.offset
         return base if offset == 0 else f"{base} + ({self.variables.print(offset)})"
+
+    def check_contiguous(self) -> None:
+        """A vector that is read or written as a whole is a run of neighbouring elements."""
+        if len(self.strides) == 1 and self.strides != (1,):
+            raise AmkError(
+                f"@{self.buffer.name}[{', '.join(map(str, self.access.dims))}] is no run of "
+                f"neighbouring elements: the printer reads those by tile.load only",
+                location=location_of(self.buffer.op),
+            )
 
     def check_owner(self, placement: Expr | None, op: task.FamilyOp | task.TaskOp) -> None:
         """Shared memory is private: a task reaches its own worker's row only."""
@@ -146,4 +175,24 @@ class Binding:
 def buffers_of(schedule: task.ScheduleOp) -> Mapping[str, Buffer]:
     """The buffers of a schedule by name, numbered in order."""
     ops = [op for op in schedule.body.block.ops if isinstance(op, task.BufferOp)]
-    return {op.sym_name.data: Buffer(op, number) for number, op in enumerate(ops)}
+    names = _spellings((op.sym_name.data for op in ops), ENTRY_NAMES)
+    return {
+        name: Buffer(op, number, names[name])
+        for number, (op, name) in enumerate(zip(ops, names, strict=True))
+    }
+
+
+def counters_of(schedule: task.ScheduleOp) -> Mapping[str, str]:
+    """The counters of a schedule in order, with their names in C++."""
+    ops = [op for op in schedule.body.block.ops if isinstance(op, task.CounterOp)]
+    taken = {*ENTRY_NAMES, *(buffer.spelling for buffer in buffers_of(schedule).values())}
+    return _spellings((op.sym_name.data for op in ops), taken)
+
+
+def _spellings(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+    used = set(taken)
+    result: dict[str, str] = {}
+    for name in names:
+        result[name] = spell(name, used)
+        used.add(result[name])
+    return result

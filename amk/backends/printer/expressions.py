@@ -66,7 +66,7 @@ class Variables:
         symbol, helper = ("/", "floordiv") if atom.kind == "floordiv" else ("%", "floormod")
         if self.range(atom.operand)[0] < 0:
             return f"amk::{helper}({inner}, {atom.divisor})"
-        wrapped = inner if inner.isidentifier() else f"({inner})"
+        wrapped = inner if inner.replace(".", "").isidentifier() else f"({inner})"
         return f"({wrapped} {symbol} {atom.divisor})"
 
 

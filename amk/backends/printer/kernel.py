@@ -20,19 +20,24 @@ from amk.dialects import tile
 from amk.errors import AmkError
 from amk.ir.location import location_of
 
+INT_MAX = 2**31 - 1
 
-def stream_of(op: tile.ProductOp, bindings: Mapping[SSAValue, Binding], instances: int) -> str:
-    """The packed weights of instance `i`, as an `amk::Stream`."""
+
+def stream_of(
+    op: tile.ProductOp, bindings: Mapping[SSAValue, Binding], instances: int, instance: str
+) -> str:
+    """The packed weights of one instance, as an `amk::Stream`."""
     binding = bindings[op.weights]
     buffer = binding.buffer
     rows, columns = buffer.type.get_shape()[-2:]
     element = C_TYPES[buffer.element]
-    base = f"b.{buffer.name}"
+    base = f"b.{buffer.spelling}"
     if len(buffer.type.get_shape()) == 3:
         layer = binding.variables.print(binding.access.dims[0].lo)
+        layer = layer if layer.isidentifier() or layer.isdigit() else f"({layer})"
         base += f" + {layer} * amk::layer_bytes<{element}, {columns}>({rows})"
     blocks = rows // tile.ROWS_PER_TILE
-    return f"amk::Stream<{element}, {columns}>{{{base}, {blocks}, {instances}, i}}"
+    return f"amk::Stream<{element}, {columns}>{{{base}, {blocks}, {instances}, {instance}}}"
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class KernelPrinter:
     """Prints one kernel for one family.
 
     `bindings` are those of the memref parameters, `indices` the C++ spelling of the index
-    parameters.
+    parameters, `instance` that of the index of the family.
     """
 
     def __init__(
@@ -58,12 +63,15 @@ class KernelPrinter:
         bindings: Mapping[SSAValue, Binding],
         indices: Mapping[SSAValue, str],
         instances: int,
+        instance: str,
     ) -> None:
         self.writer = writer
         self.bindings = bindings
         self.instances = instances
+        self.instance = instance
         self.names: dict[SSAValue, str] = dict(indices)
         self.values = 0
+        self.locals: set[str] = set()
 
     def print(self, kernel: tile.KernelOp) -> None:
         handlers: dict[type[Operation], Callable[..., None]] = {
@@ -89,14 +97,24 @@ class KernelPrinter:
         self.values += 1
         return f"v{self.values - 1}"
 
+    def _local(self, name: str) -> str:
+        """`name`, or one like it that the task does not use yet."""
+        number, result = 1, name
+        while result in self.locals:
+            number += 1
+            result = f"{name}{number}"
+        self.locals.add(result)
+        return result
+
     def _scalar(self, op: Operation) -> None:
         """`const T v = …;` (a constant is written where it is used)."""
         if isinstance(op, arith.ConstantOp):
             self.names[op.result] = literal(op)
             return
-        name = self._fresh()
+        name, expression = self._fresh(), self._expression(op)
         result = op.results[0]
-        self.writer.line(f"const {scalar_c_type(result.type)} {name} = {self._expression(op)};")
+        type_ = scalar_c_type(result.type, location_of(op))
+        self.writer.line(f"const {type_} {name} = {expression};")
         self.names[result] = name
 
     def _expression(self, op: Operation) -> str:
@@ -107,13 +125,14 @@ class KernelPrinter:
 
     def _load(self, op: tile.LoadOp) -> str:
         binding = self.bindings[op.memory]
+        wide = binding.buffer.size > INT_MAX
+        terms: list[str] = []
+        for index, stride in zip(op.indices, binding.strides, strict=True):
+            if (name := self.names[index]) != "0":
+                name = f"long({name})" if wide else name
+                terms.append(name if stride == 1 else f"{name} * {stride}")
         if binding.buffer.space == "host":
-            return f"amk::load_host({binding.pointer()})"
-        terms = [
-            self.names[index] if stride == 1 else f"{self.names[index]} * {stride}"
-            for index, stride in zip(op.indices, binding.strides, strict=True)
-            if self.names[index] != "0"
-        ]
+            return f"amk::load_host({' + '.join([binding.pointer(), *terms])})"
         element = f"({binding.pointer()})[{' + '.join(terms) or '0'}]"
         return f"amk::to_float({element})" if binding.buffer.element == "bf16" else element
 
@@ -199,7 +218,8 @@ class KernelPrinter:
         names: list[str] = []
         for out in outs:
             binding = self.bindings[out]
-            name = f"out_{binding.buffer.name}"
+            binding.check_contiguous()
+            name = self._local(f"out_{binding.buffer.spelling}")
             if binding.buffer.is_packet:
                 self.writer.line(f"const auto {name} = {binding.packets()};")
             else:
@@ -253,6 +273,7 @@ class KernelPrinter:
         binding = self.bindings[value]
         if binding.buffer.is_packet:
             return binding.packets()
+        binding.check_contiguous()
         element = C_TYPES[binding.buffer.element]
         return f"amk::Plain<{element}>{{{binding.pointer()}}}"
 
@@ -264,29 +285,40 @@ class KernelPrinter:
         columns = weights.buffer.type.get_shape()[-1]
         rows = weights.variables.print(weights.size(0))
         outs = self._declare_outputs(op.outs)
-        best = self._declare_outputs(op.best)
-        stream = stream_of(op, self.bindings, self.instances)
+        best = self._declare_best(op)
+        stream = stream_of(op, self.bindings, self.instances, self.instance)
         argmax = "true" if best else "false"
         columns_split = self._split(op.prologue.block, op.prologue.block.args[1:])
         rows_split = self._split(op.epilogue.block, op.epilogue.block.args[1:])
-        at_column = self._declare_early("AtColumn", columns_split, 1)
-        at_row = self._declare_early("AtRow", rows_split, copies)
+        column_type, row_type = self._local("AtColumn"), self._local("AtRow")
+        at_column = self._declare_early(column_type, columns_split, 1)
+        at_row = self._declare_early(row_type, rows_split, copies)
         self.writer.line(
             f"amk::product<{element}, {columns}, {group * copies}, {argmax}>(w, {stream},"
         )
         self.writer.depth += 2
         self.writer.line(f"{self._input(op.input)}, {rows},")
-        self._prologue(op, columns_split, at_column)
-        self._epilogue(op, outs, rows_split, at_row)
+        self._prologue(op, column_type, columns_split, at_column)
+        self._epilogue(op, outs, row_type, rows_split, at_row)
         self._finish(best)
         self.writer.depth -= 2
 
+    def _declare_best(self, op: tile.ProductOp) -> list[str]:
+        """Variables for the packets of the best value and of its index."""
+        for out in op.best:
+            self.bindings[out].packets()  # an error where they are none
+        return self._declare_outputs(op.best)
+
     def _prologue(
-        self, op: tile.ProductOp, split: Split, fields: Sequence[Mapping[SSAValue, str]]
+        self,
+        op: tile.ProductOp,
+        early: str,
+        split: Split,
+        fields: Sequence[Mapping[SSAValue, str]],
     ) -> None:
         k, x = op.prologue.block.args
-        self._early_lambda("AtColumn", "k", [{k: "k"}], split, fields)
-        capture = "const AtColumn& c" if split.captured else "amk::Nothing"
+        self._early_lambda(early, "k", [{k: "k"}], split, fields)
+        capture = f"const {early}& c" if split.captured else "amk::Nothing"
         stat = "float& stat" if op.has_stat else "float&"
         with self.writer.block(f"[&](int k, float x, {capture}, {stat}) -> float", "},"):
             values = self._run_copy(split.late, {k: "k", x: "x", **fields[0]})
@@ -298,6 +330,7 @@ class KernelPrinter:
         self,
         op: tile.ProductOp,
         outs: Sequence[str],
+        early: str,
         split: Split,
         fields: Sequence[Mapping[SSAValue, str]],
     ) -> None:
@@ -307,8 +340,8 @@ class KernelPrinter:
         places: list[dict[SSAValue, str]] = [
             {r: f"({index} + {j})" if j else index} for j in range(copies)
         ]
-        self._early_lambda("AtRow", "r", places, split, fields)
-        capture = "const AtRow& c" if split.captured else "amk::Nothing"
+        self._early_lambda(early, "r", places, split, fields)
+        capture = f"const {early}& c" if split.captured else "amk::Nothing"
         best = "amk::Best& best" if op.best else "amk::Best&"
         head = f"[&](int r, const float (&y)[{group * copies}], float stat, {capture}, {best})"
         with self.writer.block(head, "},"):
@@ -369,11 +402,10 @@ class KernelPrinter:
         outs = self._declare_outputs(op.outs)
         first = values.variables.print(head.lo * (width - 2) + columns.lo)
         count = values.variables.print(values.size(1))
-        use = values.access.use
-        assert use is not None
-        assert values.buffer.op.uses is not None
-        epoch = f"w.epoch({values.buffer.op.uses.value.data}, {values.variables.print(use)})"
-        partial = f"amk::Packets<float>{{b.{values.buffer.name}, {epoch}, {values.buffer.number}}}"
+        epoch = values.epoch()
+        partial = (
+            f"amk::Packets<float>{{b.{values.buffer.spelling}, {epoch}, {values.buffer.number}}}"
+        )
         self.writer.line(
             f"amk::combine<{width - 2}, {parts}, {copies}>(w, {partial}, {first}, {count},"
         )
@@ -401,15 +433,17 @@ class KernelPrinter:
 
     def _receive(self, op: tile.ReceiveOp) -> None:
         name = self._fresh()
-        type_ = scalar_c_type(op.result.type)
+        type_ = scalar_c_type(op.result.type, location_of(op))
         view = self.bindings[op.memory].packets()
         self.writer.line(f"const {type_} {name} = amk::receive(w, {view});")
         self.names[op.result] = name
 
     def _store(self, op: tile.StoreOp) -> None:
         binding = self.bindings[op.memory]
-        (index,) = (self.names[i] for i in op.indices)
-        value = self.names[op.value]
+        if len(op.indices) != 1:
+            raise AmkError("the printer stores to vectors only", location=location_of(op))
+        binding.check_contiguous()
+        index, value = self.names[op.indices[0]], self.names[op.value]
         if binding.buffer.is_packet:
             function = "send_host" if binding.buffer.space == "host_packet" else "send"
             statement = f"amk::{function}({binding.packets()}, {index}, {value});"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Block, SSAValue
 
-from amk.backends.printer.bindings import Binding, Buffer
+from amk.backends.printer.bindings import Binding, Buffer, counters_of
 from amk.backends.printer.expressions import Variables
 from amk.backends.printer.kernel import KernelPrinter, stream_of
-from amk.backends.printer.text import Writer
+from amk.backends.printer.text import LOCALS, Writer, spell
 from amk.dialects import task, tile
 from amk.dialects.access import Access, AccessAttr, argument_text
 from amk.errors import AmkError
@@ -53,6 +53,7 @@ class SchedulePrinter:
         self.schedule = schedule
         self.families = families
         self.buffers = buffers
+        self.counters = counters_of(schedule)
         self.workers = schedule.workers.value.data
         names = {"iter": "w.iteration"}
         ranges = {"iter": (0, 2**31 - 2)}
@@ -92,9 +93,10 @@ class SchedulePrinter:
             if isinstance(op, task.FamilyOp):
                 visit(self.families[op], variables)
             elif isinstance(op, task.RepeatOp):
-                index, count = op.index.data, op.count.value.data
+                name, count = op.index.data, op.count.value.data
+                index = spell(name)
                 with self.writer.block(f"for (int {index} = 0; {index} < {count}; ++{index})"):
-                    inner = variables.with_variable(index, index, count - 1)
+                    inner = variables.with_variable(name, index, count - 1)
                     self._walk(op.body.block, inner, visit)
 
     # ---- one family ------------------------------------------------------------------------
@@ -109,8 +111,8 @@ class SchedulePrinter:
 
     @contextmanager
     def _instances(self, op: task.FamilyOp) -> Iterator[None]:
-        """The instances of a family on this worker, as `i`."""
-        count, index = op.instances, op.index_name
+        """The instances of a family on this worker, under the name of its index."""
+        count, index = op.instances, spell(op.index_name)
         rotation = self._rotation(op)
         start = "w.id"
         if rotation:
@@ -154,7 +156,7 @@ class SchedulePrinter:
                 f"@{op.sym_name.data}: the printer knows no guarded families and no stream tasks",
                 location=location_of(op),
             )
-        variables = variables.with_variable(op.index_name, op.index_name, op.instances - 1)
+        variables = self._with_index(op, variables)
         writer.line()
         where = location_of(op)
         placement = f"for {op.index_name} in {op.instances} on {op.placement}"
@@ -174,16 +176,22 @@ class SchedulePrinter:
         if self._needs_sync(family, bindings):
             writer.line("w.sync();")
         indices: dict[SSAValue, str] = {}
+        used = {*LOCALS, *variables.names.values()}
         for argument, parameter in zip(op.args, family.kernel.body.block.args, strict=True):
             if isinstance(parameter.type, IndexType):
-                name = f"{parameter.name_hint or 'first'}"
+                name = spell(parameter.name_hint or "first", used)
+                used.add(name)
                 assert not isinstance(argument, AccessAttr)
                 writer.line(f"const int {name} = {variables.print(argument.data)};")
                 indices[parameter] = name
         for product in family.products:
             self._check_rows(family, bindings[product.weights])
-        KernelPrinter(writer, bindings, indices, op.instances).print(family.kernel)
+        index = spell(op.index_name)
+        KernelPrinter(writer, bindings, indices, op.instances, index).print(family.kernel)
         self._signals(op, variables)
+
+    def _with_index(self, op: task.FamilyOp, variables: Variables) -> Variables:
+        return variables.with_variable(op.index_name, spell(op.index_name), op.instances - 1)
 
     def _needs_sync(self, family: Family, bindings: Mapping[SSAValue, Binding]) -> bool:
         """Whether the task touches memory that other warps of the worker may be writing or reading.
@@ -204,37 +212,42 @@ class SchedulePrinter:
 
     def _check_rows(self, family: Family, weights: Binding) -> None:
         """The packed stream deals row blocks evenly, in order; the IR must say the same."""
-        blocks = weights.buffer.type.get_shape()[-2] // tile.ROWS_PER_TILE
+        rows, columns = weights.buffer.type.get_shape()[-2:]
+        blocks = rows // tile.ROWS_PER_TILE
         count = family.op.instances
         index = Expr.var(family.op.index_name)
 
         def bound(instance: Expr) -> Expr:
             return (instance if blocks == count else instance * blocks // count) * 8
 
-        dim = weights.access.dims[-2]
-        upper_ok = dim.hi in (bound(index + 1), bound(index + 1) - 8 + 8)
-        if dim.lo != bound(index) or not upper_ok:
+        dim, whole = weights.access.dims[-2:]
+        if (dim.lo, dim.hi) != (bound(index), bound(index + 1)):
             raise AmkError(
                 f"@{family.op.sym_name.data}: @{weights.buffer.name} is packed for rows dealt "
                 f"evenly to {count} instances; the family reads rows {dim}",
+                location=location_of(family.op),
+            )
+        if (whole.lo, whole.hi) != (0, columns):
+            raise AmkError(
+                f"@{family.op.sym_name.data}: @{weights.buffer.name} is packed for whole rows; "
+                f"the family reads columns {whole} of {columns}",
                 location=location_of(family.op),
             )
 
     def _waits(self, op: task.FamilyOp, variables: Variables) -> None:
         for counter, threshold in op.waits:
             total = self._signalled(counter)
-            self.writer.line(
-                f"amk::wait(w, b.{counter}, w.epoch({total}, {variables.print(threshold)}) - 1, "
-                f"{self._counter_number(counter)});"
-            )
+            target = f"w.epoch({total}, {variables.print(threshold)}) - 1"
+            name, number = self.counters[counter], self._counter_number(counter)
+            self.writer.line(f"amk::wait(w, b.{name}, {target}, {number});")
 
     def _signals(self, op: task.FamilyOp, variables: Variables) -> None:
         for counter, amount in op.signals:
-            self.writer.line(f"amk::signal(w, b.{counter}, {variables.print(amount)});")
+            name = self.counters[counter]
+            self.writer.line(f"amk::signal(w, b.{name}, {variables.print(amount)});")
 
     def _counter_number(self, name: str) -> int:
-        counters = [c for c in self.schedule.body.block.ops if isinstance(c, task.CounterOp)]
-        return len(self.buffers) + [c.sym_name.data for c in counters].index(name)
+        return len(self.buffers) + [*self.counters].index(name)
 
     def _signalled(self, counter: str) -> int:
         """What one iteration adds to a counter."""
@@ -254,12 +267,12 @@ class SchedulePrinter:
         if not family.products:
             return
         op = family.op
-        variables = variables.with_variable(op.index_name, op.index_name, op.instances - 1)
+        variables = self._with_index(op, variables)
         bindings = self._bindings(family, variables)
         self.writer.comment(f"task.family @{op.sym_name.data}")
         with self._instances(op):
             for product in family.products:
-                stream = stream_of(product, bindings, op.instances)
+                stream = stream_of(product, bindings, op.instances, spell(op.index_name))
                 self.writer.line(f"amk::stream(w, {stream});")
 
 

@@ -24,6 +24,11 @@ AMK_DEVICE float exp(float x) {
 
 AMK_DEVICE float larger(float a, float b) { return a > b ? a : b; }
 
+// These keep a NaN of either operand.
+AMK_DEVICE float maximum(float a, float b) { return a > b || a != a ? a : b; }
+AMK_DEVICE float minimum(float a, float b) { return a < b || a != a ? a : b; }
+AMK_DEVICE float absolute(float x) { return as_float(as_bits(x) & 0x7fffffffu); }
+
 AMK_DEVICE float to_float(float v) { return v; }
 AMK_DEVICE float to_float(bf16 v) { return as_float(static_cast<uint32_t>(v.bits) << 16); }
 
