@@ -13,7 +13,7 @@ from xdsl.passes import ModulePass
 from xdsl.printer import Printer
 
 from amk.backends.arch import ARCHS, Arch
-from amk.backends.program import BufferInfo, Program
+from amk.backends.program import BufferInfo
 from amk.dialects import new_context
 from amk.dialects.task import FamilyOp, ScheduleOp, TaskOp, for_each_task
 from amk.dialects.tile import ConstantOp
@@ -106,15 +106,11 @@ def _apply(step: ModulePass, context: Context, module: ModuleOp) -> None:
 
 
 def load_constants(
-    program: Program,
-    module: ModuleOp,
-    weights: Weights,
-    device: Device,
-    progress: Progress = silent,
+    module: ModuleOp, weights: Weights, device: Device, progress: Progress = silent
 ) -> None:
     """Fill the constant buffers of `device`, on the device, one tensor and one layer at a time."""
     constants = constants_of(module)
-    wanted = [info for info in program.buffers if info.kind == "constant"]
+    wanted = [info for info in device.program.buffers if info.kind == "constant"]
     total = sum(info.nbytes for info in wanted) or 1
     done = 0
     with progress("loading the weights") as advance, device.loading():

@@ -10,12 +10,16 @@ from xdsl.dialects.builtin import ModuleOp
 
 from amk.backends.arch import ARCHS
 from amk.backends.program import Program
-from amk.cli.toolchain import has_gpu, read_gpus
+from amk.cli.toolchain import find_cxx, has_gpu, read_gpus
 from amk.errors import AmkError
-from amk.runtime.build import find_arch
+from amk.ir.diagnostics import remark
+from amk.runtime.build import find_arch, load_constants
+from amk.runtime.constants import Weights
 from amk.runtime.device import Device
+from amk.runtime.progress import Progress
 
 HOST = "host"
+NO_COMPILER = "no C++ compiler with C++20 found (install g++ or clang++, or set CXX)"
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class Choice:
 
     target: str
     workers: int
-    load: Callable[[Program, ModuleOp], Device]
+    load: Callable[[Program, ModuleOp, Weights, Progress], Device]
+    """Makes the device, with its constants loaded."""
 
 
 def choose_device(arch: str, workers: int | None) -> Choice:
@@ -36,9 +41,13 @@ def choose_device(arch: str, workers: int | None) -> Choice:
         find_arch(arch)
     if workers is not None and workers < 1:
         raise AmkError(f"workers must be at least 1, got {workers}")
-    if arch == HOST or (arch == "auto" and not has_gpu()):
+    if arch != HOST and (arch != "auto" or has_gpu()):
+        return _gpu_choice(arch, workers)
+    if find_cxx() is not None:
         return Choice(HOST, workers or _cores(), _load_on_cpu)
-    return _gpu_choice(arch, workers)
+    remark(None, f"{NO_COMPILER}: running in the interpreter, which is slow")
+    # Its time goes by the number of tasks, so the fewest workers are the fastest.
+    return Choice(HOST, workers or 1, _load_interpreter)
 
 
 def _cores() -> int:
@@ -48,10 +57,33 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _load_on_cpu(program: Program, _module: ModuleOp) -> Device:
+def _load_on_cpu(
+    program: Program, module: ModuleOp, weights: Weights, progress: Progress
+) -> Device:
     from amk.runtime.host import HostDevice
 
-    return HostDevice(program)
+    with progress("compiling the program"):
+        device = HostDevice(program)
+    return _loaded(device, module, weights, progress)
+
+
+def _load_interpreter(
+    program: Program, module: ModuleOp, weights: Weights, progress: Progress
+) -> Device:
+    from amk.runtime.interpret import InterpreterDevice
+
+    with progress("loading the weights"):
+        return InterpreterDevice(program, module, weights)
+
+
+def _loaded(device: Device, module: ModuleOp, weights: Weights, progress: Progress) -> Device:
+    """`device` with its constants, or closed."""
+    try:
+        load_constants(module, weights, device, progress)
+    except BaseException:
+        device.close()
+        raise
+    return device
 
 
 def _gpu_choice(arch: str, workers: int | None) -> Choice:
@@ -79,7 +111,11 @@ def _arch_of(capability: tuple[int, int]) -> str:
     raise AmkError(f"this GPU has compute capability {major}.{minor}; known: {', '.join(ARCHS)}")
 
 
-def _load_on_gpu(program: Program, _module: ModuleOp) -> Device:
+def _load_on_gpu(
+    program: Program, module: ModuleOp, weights: Weights, progress: Progress
+) -> Device:
     from amk.runtime.cuda import CudaDevice
 
-    return CudaDevice(program)
+    with progress("compiling the kernel"):
+        device = CudaDevice(program)
+    return _loaded(device, module, weights, progress)

@@ -39,7 +39,7 @@ def build_library(source: str, compiler: Path | None = None) -> Path:
     """
     compiler = compiler or find_cxx()
     if compiler is None:
-        raise AmkError("no C++ compiler with C++20 found: install g++ or clang++, or set CXX")
+        raise AmkError("no C++ compiler with C++20 found (install g++ or clang++, or set CXX)")
     command = [str(compiler), *FLAGS]
 
     def build(path: Path) -> None:

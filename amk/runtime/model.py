@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from amk.backends import emit_program
 from amk.backends.program import Program
 from amk.errors import AmkError
 from amk.frontend.checkpoint import Checkpoint, open_checkpoint
 from amk.frontend.import_model import import_model
-from amk.runtime.build import load_constants, lower
-from amk.runtime.choose import Choice, choose_device
+from amk.runtime.build import lower
+from amk.runtime.choose import choose_device
 from amk.runtime.device import Device
 from amk.runtime.progress import Progress, silent
 from amk.runtime.session import Session
@@ -176,25 +177,10 @@ def compile(
     choice = choose_device(arch, workers)
     module = import_model(checkpoint, dtype=dtype, context=context)
     lower(module, choice.workers, choice.target, progress=progress)
-    device = _load(choice, module, progress)
-    try:
-        load_constants(device.program, module, checkpoint, device, progress)
-    except BaseException:
-        device.close()
-        raise
-    return CompiledModel(
-        checkpoint, device.program, device, timeout or _TIMEOUT_SECONDS[device.name]
-    )
-
-
-def _load(choice: Choice, module: Any, progress: Progress) -> Device:
-    """The program of `module`, printed for the chosen target, on its device."""
-    from amk.backends import emit_program
-
     with progress("printing the program"):
         program = emit_program(module, choice.target)
-    with progress("compiling the program"):
-        return choice.load(program, module)
+    device = choice.load(program, module, checkpoint, progress)
+    return CompiledModel(checkpoint, program, device, timeout or _TIMEOUT_SECONDS[device.name])
 
 
 def _open(model: Any) -> Checkpoint:
