@@ -26,7 +26,7 @@ from amk.dialects.access import (
     parse_expr,
     parse_guard,
 )
-from amk.dialects.tile import print_arguments
+from amk.dialects.tile import print_arguments, verify_call
 from amk.schedule.expr import Expr
 
 AGENTS = ("compute", "stream")
@@ -82,6 +82,8 @@ class _Tasks(IRDLOperation):
             raise VerifyException("every wait needs a counter and a threshold")
         if len(self.signal_counters or ()) != len(self.signal_amounts or ()):
             raise VerifyException("every signal needs a counter and an amount")
+        if self.kernel_name is not None:
+            verify_call(self, self.kernel_name, self.args.data)
 
 
 def _pairs(

@@ -26,13 +26,14 @@ from xdsl.dialects.builtin import (
     IndexType,
     IntegerAttr,
     MemRefType,
+    ModuleOp,
     StringAttr,
     SymbolNameConstraint,
     SymbolRefAttr,
     UnitAttr,
     i64,
 )
-from xdsl.ir import Dialect, Region
+from xdsl.ir import Dialect, Operation, Region
 from xdsl.irdl import (
     IRDLOperation,
     ParsePropInAttrDict,
@@ -390,6 +391,35 @@ class PhaseOp(IRDLOperation):
     def verify_(self) -> None:
         if self.tiles.value.data <= 0:
             raise VerifyException("a phase needs at least one tile")
+        verify_call(self, self.kernel_name, self.args.data)
+
+
+def verify_call(op: Operation, kernel_name: str, arguments: Sequence[Argument]) -> None:
+    """Whether the arguments fit the kernel of that name, if the module of `op` has one."""
+    module = op.get_toplevel_object()
+    if not isinstance(module, ModuleOp):
+        return
+    kernels = (k for k in module.body.block.ops if isinstance(k, KernelOp))
+    kernel = next((k for k in kernels if k.sym_name.data == kernel_name), None)
+    if kernel is None:
+        return
+    parameters = kernel.body.block.args
+    if len(parameters) != len(arguments):
+        raise VerifyException(
+            f"kernel @{kernel_name} has {len(parameters)} parameters, got {len(arguments)}"
+        )
+    for number, (parameter, argument) in enumerate(zip(parameters, arguments, strict=True)):
+        if isinstance(argument, ExprAttr) != isinstance(parameter.type, IndexType):
+            raise VerifyException(
+                f"argument {number} '{argument_text(argument)}' does not fit {parameter.type}"
+            )
+        if isinstance(argument, AccessAttr) and isinstance(parameter.type, MemRefType):
+            rank = sum(dim.hi is not None for dim in argument.data.dims)
+            if rank != parameter.type.get_num_dims():
+                raise VerifyException(
+                    f"argument {number} '{argument.data}' has {rank} dimensions, the parameter is "
+                    f"{parameter.type}"
+                )
 
 
 def print_arguments(printer: Printer, arguments: Sequence[Argument]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import MemRefType, ModuleOp
-from xdsl.ir import Block, Region
+from xdsl.dialects.builtin import MemRefType, ModuleOp, StringAttr
+from xdsl.ir import Attribute, Block, Region
 from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 
@@ -40,14 +40,58 @@ class BufferPlan:
         return self.op.placement.data if self.op.placement else ""
 
 
+class Kernels:
+    """The kernels of a module, each retyped for the memory that its first user binds to it.
+
+    Another user that binds other memory gets a copy.
+    """
+
+    def __init__(self, module: ModuleOp) -> None:
+        kernels = [op for op in module.body.block.ops if isinstance(op, tile.KernelOp)]
+        self._originals = {op.sym_name.data: (op, op.clone()) for op in kernels}
+        self._names = set(self._originals)
+        self._retyped: dict[tuple[str, tuple[Attribute, ...]], str] = {}
+
+    def parameter_types(self, phase: tile.PhaseOp) -> list[Attribute]:
+        """The types of the parameters of the kernel as the program has them."""
+        if phase.kernel_name not in self._originals:
+            raise AmkError(
+                f"lower-to-tasks: there is no tile.kernel @{phase.kernel_name}",
+                location=location_of(phase),
+            )
+        return [a.type for a in self._originals[phase.kernel_name][1].body.block.args]
+
+    def retyped(self, name: str, types: Sequence[Attribute]) -> str:
+        """The name of a copy of kernel `name`, or of itself, with parameters of these types."""
+        key = name, tuple(types)
+        if key not in self._retyped:
+            original, untouched = self._originals[name]
+            kernel = original
+            if any(used == name for used, _ in self._retyped):
+                kernel = untouched.clone()
+                kernel.properties["sym_name"] = StringAttr(self._unique(name))
+                block = original.parent_block()
+                assert block is not None
+                block.insert_op_after(kernel, original)
+            for parameter, type_ in zip(list(kernel.body.block.args), types, strict=True):
+                Rewriter.replace_value_with_new_type(parameter, type_)
+            self._retyped[key] = kernel.sym_name.data
+        return self._retyped[key]
+
+    def _unique(self, name: str) -> str:
+        number = 2
+        while f"{name}_{number}" in self._names:
+            number += 1
+        self._names.add(f"{name}_{number}")
+        return f"{name}_{number}"
+
+
 class Lowering:
     """Lowers one `tile.program`."""
 
     def __init__(self, module: ModuleOp, program: tile.ProgramOp, workers: int) -> None:
         self.program = program
-        self.kernels = {
-            op.sym_name.data: op for op in module.body.block.ops if isinstance(op, tile.KernelOp)
-        }
+        self.kernels = Kernels(module)
         self.buffers = {
             op.sym_name.data: op for op in program.body.block.ops if isinstance(op, tile.BufferOp)
         }
@@ -223,25 +267,24 @@ class Lowering:
 
     def _phase(self, phase: tile.PhaseOp) -> task.FamilyOp:
         placement = self.placements[phase]
-        kernel = self.kernels[phase.kernel_name]
         arguments: list[Argument] = []
-        for argument, parameter in zip(phase.args, list(kernel.body.block.args), strict=True):
+        types = self.kernels.parameter_types(phase)
+        for number, argument in enumerate(phase.args):
             if isinstance(argument, ExprAttr):
                 arguments.append(ExprAttr(self._at_first_tile(argument.data, placement)))
                 continue
             access = self._access(argument.data, phase, placement)
             arguments.append(AccessAttr(access))
-            type_ = parameter.type
+            type_ = types[number]
             assert isinstance(type_, MemRefType)
-            Rewriter.replace_value_with_new_type(parameter, self._parameter_type(type_, access))
+            types[number] = self._parameter_type(type_, access)
+        kernel = self.kernels.retyped(phase.kernel_name, types)
         for name in {a.buffer for a in self._accesses(phase) if a.writes}:
             plan = self.plans[name]
             if plan.uses is not None:
                 plan.uses = plan.uses + 1
         name = phase.sym_name.data
-        return task.FamilyOp(
-            name, phase.kernel_name, placement.instances, placement.worker, arguments
-        )
+        return task.FamilyOp(name, kernel, placement.instances, placement.worker, arguments)
 
     def _at_first_tile(self, expr: Expr, placement: Placement) -> Expr:
         return expr.substitute({tile.PhaseOp.INDEX: placement.first_tile})
