@@ -115,3 +115,19 @@ task.task @t worker 0 args [] waits [@c >= ]
 // A worker is an affine expression of the index.
 // expected-error @below {{'(i) * (i)' is a product of two variables}}
 task.family @f for i in 2 on i * i args []
+
+// -----
+
+// A call gives an argument for each parameter.
+tile.kernel @k(%x: memref<?x4xf32>, %i: index) {
+}
+// expected-error @below {{kernel @k has 2 parameters, got 0}}
+task.family @f calls @k for i in 2 on i args []
+
+// -----
+
+// The arguments of a single task fit as well.
+tile.kernel @k(%x: memref<?x4xf32>, %i: index) {
+}
+// expected-error @below {{argument 1 'in @b[0]' does not fit index}}
+task.task @t calls @k worker 0 args [in @b[0 : 2, 0 : 4], in @b[0]]

@@ -622,3 +622,35 @@ tile.kernel @k(%v: index) {
   // expected-error @below {{tile.receive reads a memref}}
   %b = tile.receive %v
 }
+
+// -----
+
+// A call gives an argument for each parameter.
+tile.kernel @k(%x: memref<?x4xf32>, %i: index) {
+}
+// expected-error @below {{kernel @k has 2 parameters, got 1}}
+tile.phase @p calls @k for t in 1 args [in @b[0 : 2, 0 : 4]]
+
+// -----
+
+// An index is no region.
+tile.kernel @k(%x: memref<?x4xf32>, %i: index) {
+}
+// expected-error @below {{argument 1 'in @b[0]' does not fit index}}
+tile.phase @p calls @k for t in 1 args [in @b[0 : 2, 0 : 4], in @b[0]]
+
+// -----
+
+// A region is no index.
+tile.kernel @k(%x: memref<?x4xf32>, %i: index) {
+}
+// expected-error @below {{argument 0 'index t' does not fit memref<?x4xf32>}}
+tile.phase @p calls @k for t in 1 args [index t, index t]
+
+// -----
+
+// A single index drops a dimension of a region, a range keeps it.
+tile.kernel @k(%x: memref<?x4xf32>, %i: index) {
+}
+// expected-error @below {{argument 0 'in @b[0, t, 0 : 4]' has 1 dimensions, the parameter is memref<?x4xf32>}}
+tile.phase @p calls @k for t in 1 args [in @b[0, t, 0 : 4], index t]

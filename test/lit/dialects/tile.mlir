@@ -74,17 +74,18 @@
 // CHECK-NEXT:   tile.buffer @tokens output : memref<64xi32, "host_packet">
 // CHECK-NEXT:   tile.phase @embed calls @embed for t in 5 rows args [
 // CHECK-NEXT:     in @table[0 : 96, 0 : 36],
-// CHECK-NEXT:     in @token[0],
+// CHECK-NEXT:     in @token[0 : 1],
 // CHECK-NEXT:     out @h[t * 8 : t * 8 + 8],
 // CHECK-NEXT:     inout @x[t * 8 : t * 8 + 8]]
 // CHECK-NEXT:   tile.repeat l in 2 {
-// CHECK-NEXT:     tile.phase @attention calls @attention for t in 12 args [
+// CHECK-NEXT:     tile.phase @attention calls @split for t in 12 args [
+// CHECK-NEXT:       in @x[t floordiv 4],
 // CHECK-NEXT:       in @x[(t floordiv 4) * 8 : (t floordiv 4) * 8 + 8],
 // CHECK-NEXT:       in @keys[l, t floordiv 4, t mod 4, 0 : (pos + 3 - t mod 4) floordiv 4, 0 : 4],
 // CHECK-NEXT:       out @keys[l, t floordiv 4, t mod 4, pos floordiv 4, 0 : 4] if (pos - t) mod 4 == 0,
 // CHECK-NEXT:       index (pos - t) mod 4]
 // CHECK-NEXT:   }
-// CHECK-NEXT:   tile.phase @stop calls @select for t in 1 args []
+// CHECK-NEXT:   tile.phase @stop calls @nothing for t in 1 args []
 // CHECK-NEXT: }
 
 // GENERIC: "tile.constant"() <{sym_name = "qk", kind = "rows", sources = ["l.{layer}.q", "l.{layer}.k"], pairs = array<i64: 4, 0>, type = memref<2x24x36xbf16>}> : () -> ()
@@ -102,9 +103,9 @@
 // GENERIC: "tile.stop"(%asked) : (i1) -> ()
 // GENERIC: "tile.program"() <{sym_name = "tiny", context = 64 : i64, eos = array<i64: 2, 5>, vocab = 96 : i64}> ({
 // GENERIC: "tile.buffer"() <{sym_name = "h", kind = "scratch", placement = "owned", type = memref<40xf32>}> : () -> ()
-// GENERIC: "tile.phase"() <{sym_name = "embed", kernel = @embed, tiles = 5 : i64, rows, args = [#tile.access<in @table[0 : 96, 0 : 36]>, #tile.access<in @token[0]>, #tile.access<out @h[t * 8 : t * 8 + 8]>, #tile.access<inout @x[t * 8 : t * 8 + 8]>]}> : () -> ()
+// GENERIC: "tile.phase"() <{sym_name = "embed", kernel = @embed, tiles = 5 : i64, rows, args = [#tile.access<in @table[0 : 96, 0 : 36]>, #tile.access<in @token[0 : 1]>, #tile.access<out @h[t * 8 : t * 8 + 8]>, #tile.access<inout @x[t * 8 : t * 8 + 8]>]}> : () -> ()
 // GENERIC: "tile.repeat"() <{index = "l", count = 2 : i64}> ({
-// GENERIC: "tile.phase"() <{sym_name = "attention", kernel = @attention, tiles = 12 : i64, args = [#tile.access<in @x[(t floordiv 4) * 8 : (t floordiv 4) * 8 + 8]>, #tile.access<in @keys[l, t floordiv 4, t mod 4, 0 : (pos + 3 - t mod 4) floordiv 4, 0 : 4]>, #tile.access<out @keys[l, t floordiv 4, t mod 4, pos floordiv 4, 0 : 4] if (pos - t) mod 4 == 0>, #tile.expr<(pos - t) mod 4>]}> : () -> ()
+// GENERIC: "tile.phase"() <{sym_name = "attention", kernel = @split, tiles = 12 : i64, args = [#tile.access<in @x[t floordiv 4]>, #tile.access<in @x[(t floordiv 4) * 8 : (t floordiv 4) * 8 + 8]>, #tile.access<in @keys[l, t floordiv 4, t mod 4, 0 : (pos + 3 - t mod 4) floordiv 4, 0 : 4]>, #tile.access<out @keys[l, t floordiv 4, t mod 4, pos floordiv 4, 0 : 4] if (pos - t) mod 4 == 0>, #tile.expr<(pos - t) mod 4>]}> : () -> ()
 
 // A constant is rows of parameters, in order, paired or interleaved, or a table of rotations.
 tile.constant @qk {kind = "rows", sources = ["l.{layer}.q", "l.{layer}.k"], pairs = array<i64: 4, 0>} : memref<2x24x36xbf16>
@@ -184,15 +185,16 @@ tile.program @tiny attributes {context = 64 : i64, eos = array<i64: 2, 5>, vocab
   tile.buffer @tokens output : memref<64xi32, "host_packet">
   tile.phase @embed calls @embed for t in 5 rows args [
     in @table[0 : 96, 0 : 36],
-    in @token[0],
+    in @token[0 : 1],
     out @h[8 * t : 8 * t + 8],
     inout @x[8 * t : 8 * t + 8]]
   tile.repeat l in 2 {
-    tile.phase @attention calls @attention for t in 12 args [
+    tile.phase @attention calls @split for t in 12 args [
+      in @x[t floordiv 4],
       in @x[t floordiv 4 * 8 : t floordiv 4 * 8 + 8],
       in @keys[l, t floordiv 4, t mod 4, 0 : (pos + 3 - t mod 4) floordiv 4, 0 : 4],
       out @keys[l, t floordiv 4, t mod 4, pos floordiv 4, 0 : 4] if (pos - t) mod 4 == 0,
       index (pos - t) mod 4]
   }
-  tile.phase @stop calls @select for t in 1 args []
+  tile.phase @stop calls @nothing for t in 1 args []
 }
