@@ -106,6 +106,11 @@ class Lowering:
     def _accesses(self, phase: tile.PhaseOp) -> Iterator[Access]:
         for argument in phase.args:
             if isinstance(argument, AccessAttr):
+                if argument.data.buffer not in self.buffers:
+                    raise AmkError(
+                        f"lower-to-tasks: there is no buffer @{argument.data.buffer}",
+                        location=location_of(phase),
+                    )
                 yield argument.data
 
     def _touches(self, phase: tile.PhaseOp, placement: str, mode: str = "") -> bool:
@@ -115,9 +120,7 @@ class Lowering:
         )
 
     def _placement_of(self, access: Access) -> str:
-        op = self.buffers.get(access.buffer)
-        if op is None:
-            raise AmkError(f"lower-to-tasks: there is no buffer @{access.buffer}")
+        op = self.buffers[access.buffer]
         return op.placement.data if op.placement else ""
 
     def _shared_tiles(self) -> int:
