@@ -268,7 +268,10 @@ def test_wrong_schedules_are_errors(body: str, message: str) -> None:
 
 
 MUTATIONS = {
-    "one slot for all iterations": (r"@stopping\[iter mod 2,", "@stopping[0,"),
+    "a flag that is overwritten too early": (
+        r"(?s)(task\.family @embed .*?)(task\.family @poll .*?use 0\]\n)",
+        r"\2\1",
+    ),
     "a use that is not written": (r"(in @attention_out\[.*?\] use )l", r"\1l + 1"),
     "the use before": (r"(in @gate_up_out\[.*?\] use )l", r"\g<1>0"),
     "a partial result of another head": (r"in @partial\[i floordiv 2,", "in @partial[0,"),

@@ -62,6 +62,8 @@
 // CHECK-NEXT:   %asked = arith.cmpi ne, %flag, %none : i32
 // CHECK-NEXT:   tile.stop %asked
 // CHECK-NEXT: }
+// CHECK-NEXT: tile.kernel @nothing(%x_3: memref<?xf32>) {
+// CHECK-NEXT: }
 // CHECK-NEXT: tile.program @tiny attributes {context = 64 : i64, eos = array<i64: 2, 5>, vocab = 96 : i64} {
 // CHECK-NEXT:   tile.buffer @flag input : memref<1xi32, "host">
 // CHECK-NEXT:   tile.buffer @table constant from @table : memref<96x36xbf16>
@@ -85,7 +87,8 @@
 // CHECK-NEXT:       out @keys[l, t floordiv 4, t mod 4, pos floordiv 4, 0 : 4] if (pos - t) mod 4 == 0,
 // CHECK-NEXT:       index (pos - t) mod 4]
 // CHECK-NEXT:   }
-// CHECK-NEXT:   tile.phase @stop calls @nothing for t in 1 args []
+// CHECK-NEXT:   tile.phase @stop calls @nothing for t in 1 args [
+// CHECK-NEXT:     in @x[0 : 8]]
 // CHECK-NEXT: }
 
 // GENERIC: "tile.constant"() <{sym_name = "qk", kind = "rows", sources = ["l.{layer}.q", "l.{layer}.k"], pairs = array<i64: 4, 0>, type = memref<2x24x36xbf16>}> : () -> ()
@@ -172,6 +175,9 @@ tile.kernel @select(%best: memref<3xf32, "packet">, %which: memref<3xi32, "packe
   %asked = arith.cmpi ne, %flag, %none : i32
   tile.stop %asked
 }
+// A kernel that does nothing.
+tile.kernel @nothing(%x: memref<?xf32>) {
+}
 // Buffers of every kind and placement; phases with rows, guards, indices; a loop over layers.
 tile.program @tiny attributes {context = 64 : i64, eos = array<i64: 2, 5>, vocab = 96 : i64} {
   tile.buffer @flag input : memref<1xi32, "host">
@@ -196,5 +202,5 @@ tile.program @tiny attributes {context = 64 : i64, eos = array<i64: 2, 5>, vocab
       out @keys[l, t floordiv 4, t mod 4, pos floordiv 4, 0 : 4] if (pos - t) mod 4 == 0,
       index (pos - t) mod 4]
   }
-  tile.phase @stop calls @nothing for t in 1 args []
+  tile.phase @stop calls @nothing for t in 1 args [in @x[0 : 8]]
 }
