@@ -137,8 +137,8 @@ def _generate(checkpoint: Checkpoint, text: str, prompt: list[int], count: int) 
             yield token
 
     with compile(checkpoint, dtype=DTYPE, progress=show_progress) as model:
-        print(f"\n{text}", end="", flush=True)
-        speed = stream_text(model.tokenizer, kept(model.generate(prompt, count)))
+        answer = kept(model.generate(prompt, count))
+        speed = stream_text(model.tokenizer, answer, lead=f"\n{text}")
         print()
         return Generation(model.device.name, model.program.workers, tokens, speed.per_second)
 

@@ -90,16 +90,23 @@ class Speed:
         )
 
 
-def stream_text(tokenizer: Tokenizer, tokens: Iterable[int]) -> Speed:
-    """Print `tokens` as text while they come. Ends the line, also on Ctrl-C."""
+def stream_text(tokenizer: Tokenizer, tokens: Iterable[int], lead: str = "") -> Speed:
+    """Print `lead`, then `tokens` as text while they come. Ends the line, also on Ctrl-C."""
     import sys
     import time
+    from itertools import chain, islice
+
+    from amk.cli.progress import show_progress
 
     decoder = tokenizer.stream()
     speed = Speed()
     started = time.monotonic()
     try:
-        for token in tokens:
+        rest = iter(tokens)
+        with show_progress("reading the prompt"):
+            first = list(islice(rest, 1))
+        sys.stdout.write(lead)
+        for token in chain(first, rest):
             speed.last = time.monotonic() - started
             speed.first = speed.first or speed.last
             speed.tokens += 1

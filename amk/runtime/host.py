@@ -74,6 +74,27 @@ def _processor() -> str:
     return platform.machine() + hashlib.sha256(flags.encode()).hexdigest()
 
 
+def _available_bytes() -> int | None:
+    """Memory that can be used without swapping; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    kilobytes = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return next((int(number) * 1024 for number in kilobytes), None)
+
+
+def _check_memory(program: Program) -> None:
+    """One line that says how much is needed and free, before anything is allocated."""
+    needed = sum(info.nbytes for info in program.buffers)
+    available = _available_bytes()
+    if available is not None and needed > available:
+        raise AmkError(
+            f"out of memory: the model needs {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are"
+            " free: use a smaller context, or dtype bf16"
+        )
+
+
 class HostDevice(Device):
     """The program as threads of this process: one for each worker."""
 
@@ -84,6 +105,7 @@ class HostDevice(Device):
         library = ctypes.CDLL(str(build_library(program.source)))
         self._entry = getattr(library, Program.ENTRY)
         self._entry.restype = ctypes.c_int
+        _check_memory(program)
         super().__init__(program)
         pointers = [self.memory[info.name].ctypes.data for info in program.buffers]
         self._pointers = (ctypes.c_void_p * len(pointers))(*pointers)

@@ -122,6 +122,8 @@ class CompiledModel:
             active.close()
 
     def _checked(self, ids: Sequence[int]) -> list[int]:
+        if not self.device.memory:
+            raise AmkError("this model has been closed")
         tokens = [int(token) for token in ids]
         check_length(len(tokens), self.context)
         for token in tokens:

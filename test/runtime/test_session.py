@@ -176,6 +176,20 @@ def test_logits_come_in_blocks_of_the_ring(model):
     assert model._session.fed == ids
 
 
+def test_a_closed_model_says_so():
+    device = HostDevice(make_program())
+    with CompiledModel(cast(Any, None), device.program, device, timeout=1.0) as model:
+        pass
+    with pytest.raises(AmkError, match="has been closed"):
+        model.generate([1])
+
+
+def test_too_little_memory_is_one_line_with_both_numbers(monkeypatch):
+    monkeypatch.setattr("amk.runtime.host._available_bytes", lambda: 1000)
+    with pytest.raises(AmkError, match=r"out of memory: the model needs 0\.0 GB, 0\.0 GB are free"):
+        HostDevice(make_program())
+
+
 def test_a_launch_that_outlives_its_time_is_reported(model, monkeypatch):
     monkeypatch.setattr(model.device, "finish", lambda seconds: None)
     with pytest.raises(AmkError, match="did not end within"):
