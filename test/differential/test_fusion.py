@@ -16,6 +16,8 @@ from amk.ir.module import parse_module, verify_module
 from amk.passes.lower_to_tasks import LowerToTasksPass
 from amk.passes.lower_to_tiles import LowerToTilesPass
 
+pytestmark = pytest.mark.filterwarnings("ignore:Calling parse_operand:DeprecationWarning")
+
 MODEL = """
 nn.model @m {context = 16, eos = array<i64>, dtype = f32} (%token: tensor<i32>, %pos: index) {
   %e = nn.param "embed.weight" : tensor<9x12xf32>

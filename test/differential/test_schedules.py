@@ -14,6 +14,8 @@ from amk.errors import AmkError
 from amk.interpreters.task import TaskMachine
 from amk.ir.module import parse_module, verify_module
 
+pytestmark = pytest.mark.filterwarnings("ignore:Calling parse_operand:DeprecationWarning")
+
 SEEDS = (None, *range(24))
 
 
