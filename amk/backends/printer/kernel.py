@@ -378,6 +378,12 @@ class KernelPrinter:
 
     def _attention(self, op: tile.AttentionOp) -> None:
         group, units, size = op.shape
+        if self.bindings[op.query].buffer.element == "bf16" and size % 4:
+            raise AmkError(
+                f"bf16 packets of a head of {size} elements do not start at 16 bytes: lower with "
+                f"exchange=f32, or use dtype f32",
+                location=location_of(op),
+            )
         partial = self.bindings[op.partial]
         caches = [self.bindings[v] for v in (op.key_cache, op.value_cache)]
         parts = partial.buffer.type.get_shape()[1]
