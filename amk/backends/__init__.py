@@ -16,7 +16,7 @@ def emit_program(module: ModuleOp, target: str) -> Program:
     The schedule must have been verified: the printer trusts it.
     """
     from amk.backends.arch import arch_of
-    from amk.backends.emit import emit_program as emit_for
+    from amk.backends.print_program import emit_program as emit_for
 
     return emit_for(module, arch_of(target))
 

@@ -47,7 +47,7 @@ def check(module: ModuleOp, arch: str | None = None, *, all_errors: bool = False
 def _check_resources(module: ModuleOp, arch: str) -> None:
     # Imported late: the schedule alone can be verified without a backend.
     from amk.backends.arch import ARCHS, HOST, arch_of
-    from amk.backends.emit import resources
+    from amk.backends.print_program import resources
 
     if arch != HOST.name and arch not in ARCHS:
         raise AmkError(f"unknown architecture '{arch}'; known: {', '.join([*ARCHS, HOST.name])}")

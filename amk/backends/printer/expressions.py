@@ -7,7 +7,7 @@ negative, which the ranges of the variables show. Elsewhere the helpers `amk::fl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from amk.errors import AmkError
@@ -32,6 +32,11 @@ class Variables:
     def range(self, expr: Expr) -> Range:
         """Bounds of an expression by interval arithmetic."""
         lo = hi = expr.constant
+        for low, high in self._term_ranges(expr):
+            lo, hi = lo + low, hi + high
+        return lo, hi
+
+    def _term_ranges(self, expr: Expr) -> Iterator[Range]:
         for atom, factor in expr.terms:
             if atom.operand is None:
                 ends = self._variable_range(atom.name)
@@ -39,8 +44,16 @@ class Variables:
                 inner = self.range(atom.operand)
                 ends = _divided(inner, atom.kind, atom.divisor)
             low, high = sorted(end * factor for end in ends)
+            yield low, high
+
+    def _is_wide(self, expr: Expr) -> bool:
+        """Whether a term, or the sum of the first terms, may not fit into an `int`."""
+        lo = hi = 0
+        for low, high in (*self._term_ranges(expr), (expr.constant, expr.constant)):
             lo, hi = lo + low, hi + high
-        return lo, hi
+            if min(lo, low) < -INT_MAX or max(hi, high) > INT_MAX:
+                return True
+        return False
 
     def _variable_range(self, name: str) -> Range:
         if name not in self.ranges:
@@ -49,19 +62,18 @@ class Variables:
 
     def print(self, expr: Expr) -> str:
         """The expression in C++, as an `int` where it fits and else as a `long`."""
-        lo, hi = self.range(expr)
-        wide = lo < -INT_MAX or hi > INT_MAX
+        wide = self._is_wide(expr)
         text = ""
         for atom, factor in expr.terms:
-            text = _joined(text, factor, self._atom(atom, wide))
+            spelled = self._atom(atom)
+            text = _joined(text, factor, f"long({spelled})" if wide else spelled)
         if expr.constant or not text:
             text = _joined(text, expr.constant, "")
         return text
 
-    def _atom(self, atom, wide: bool) -> str:
+    def _atom(self, atom) -> str:
         if atom.operand is None:
-            name = self.names[atom.name]
-            return f"long({name})" if wide else name
+            return self.names[atom.name]
         inner = self.print(atom.operand)
         symbol, helper = ("/", "floordiv") if atom.kind == "floordiv" else ("%", "floormod")
         if self.range(atom.operand)[0] < 0:

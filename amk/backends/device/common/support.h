@@ -4,9 +4,13 @@ namespace amk {
 struct Nothing {};
 
 // Division towards minus infinity, for operands that may be negative; d > 0.
-AMK_DEVICE int floordiv(int a, int d) { return a >= 0 ? a / d : -((d - 1 - a) / d); }
-AMK_DEVICE int floormod(int a, int d) {
-  const int m = a % d;
+template <class T>
+AMK_DEVICE T floordiv(T a, int d) {
+  return a >= 0 ? a / d : -1 - (-1 - a) / d;
+}
+template <class T>
+AMK_DEVICE T floormod(T a, int d) {
+  const T m = a % d;
   return m < 0 ? m + d : m;
 }
 
