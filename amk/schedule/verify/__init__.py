@@ -54,15 +54,10 @@ def _examine(table: ScheduleTable, states, max_skew: int) -> Verdict:
     result = examiner.conflicts(outline(table, varies))
     if not varies:
         return verdict_of(result.findings, result.skew)
-    if result.findings:
-        result = _by_cases(table, states(), examiner)
+    if not result.decided:
+        result = examiner.every(lambda window: cases(table, states(), window), result)
     if not result.findings:
         late = history.undefined(table, states()) if history.concerned(table).any() else None
         if late is not None:
             result.findings.append(explain.undefined(table, late[0], late[1], 0))
     return verdict_of(result.findings, result.skew)
-
-
-def _by_cases(table: ScheduleTable, states: States, examiner: Examiner):
-    """Examines every case; a kind is reported only if no case has an earlier kind."""
-    return examiner.every(lambda window: cases(table, states, window))

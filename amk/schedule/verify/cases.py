@@ -18,7 +18,7 @@ import numpy as np
 
 from amk.schedule.table import ITERATION, ScheduleTable
 from amk.schedule.verify.arrays import combine
-from amk.schedule.verify.bounds import boxes_in_states, extents, hull
+from amk.schedule.verify.bounds import evaluate, extents, hull
 from amk.schedule.verify.memory import Boxes, overlapping_arenas
 from amk.schedule.verify.packets import rewritten
 from amk.schedule.verify.scalars import States, variable_ranges
@@ -153,28 +153,23 @@ def _signature(table: ScheduleTable, states: States, window: int) -> Iterator[np
     """Integer columns [states] that tell states of different cases apart."""
     rows = np.flatnonzero(changeable(table))
     rows = rows[varying(table, rows) == 1]
-    shape = np.concatenate(
-        [
-            table.access_buffer[rows, None], table.access_lo[rows], table.access_hi[rows],
-            table.access_lo_expr[rows], table.access_hi_expr[rows],
-            table.access_guard[rows, None], table.task_guard[table.access_task[rows], None],
-        ],
-        axis=1,
-    )  # fmt: skip
-    rows = rows[np.unique(shape, axis=0, return_index=True)[1]] if len(rows) else rows
+    guards = np.unique(
+        np.concatenate([table.access_guard[rows], table.task_guard[table.access_task[rows]]])
+    )
     mixed = {n for members in overlapping_arenas(table).values() for n in members}
-    coordinates: dict[tuple[int, int], list[np.ndarray]] = {}
+    moving = _moving_bounds(table, rows)
+    coordinates: dict[tuple[int, int], list[np.ndarray]] = {key: [] for key in moving}
     for offset in range(window):
         values = states.advanced(table, offset)
         alive = states.remaining > offset
-        for row in rows:
-            happens, lo, hi = boxes_in_states(table, int(row), states, values)
-            happens = happens & alive
-            yield happens.astype(np.int64)
-            buffer = int(table.access_buffer[row])
-            for dim in range(len(table.buffers[buffer].shape)):
-                known = coordinates.setdefault((buffer, dim), [])
-                known += [np.where(happens, side[:, dim], -1) for side in (lo, hi)]
+        known = {
+            int(n): evaluate(table.expressions[n], values, states.count) * alive
+            for n in np.unique([*guards, *(n for b in moving.values() for _, n in b)])
+            if n >= 0
+        }
+        yield from (known[int(g)] == 0 for g in guards if g >= 0)
+        for key, bounds in moving.items():
+            coordinates[key] += [np.where(alive, known[n] + c, 0) for c, n in bounds]
     for (buffer, dim), columns in coordinates.items():
         every = np.unique(np.stack(columns), axis=0)
         if buffer in mixed:
@@ -184,12 +179,27 @@ def _signature(table: ScheduleTable, states: States, window: int) -> Iterator[np
         fixed = np.unique(
             np.concatenate([table.access_lo[users, dim], table.access_hi[users, dim]])
         )
-        yield from (
-            np.searchsorted(fixed, c) + np.searchsorted(fixed, c, side="right") for c in every
-        )
+        yield from (np.searchsorted(fixed, c) + np.searchsorted(fixed, c, "right") for c in every)
         order = np.sort(every, axis=0)
         ranks = np.zeros_like(order)
         ranks[1:] = np.cumsum(order[1:] != order[:-1], axis=0)
         for column in every:
             place = (order < column[None, :]).sum(axis=0)
             yield np.take_along_axis(ranks, place[None, :], 0)[0]
+
+
+def _moving_bounds(
+    table: ScheduleTable, rows: np.ndarray
+) -> dict[tuple[int, int], set[tuple[int, int]]]:
+    """The bounds with expressions by (buffer, dimension): pairs of constant and expression."""
+    found: dict[tuple[int, int], set[tuple[int, int]]] = {}
+    for constants, numbers in (
+        (table.access_lo, table.access_lo_expr),
+        (table.access_hi, table.access_hi_expr),
+    ):
+        at, dim = np.nonzero(numbers[rows] >= 0)
+        row = rows[at]
+        columns = np.stack([table.access_buffer[row], dim, constants[row, dim], numbers[row, dim]])
+        for buffer, axis, constant, number in np.unique(columns, axis=1).T.tolist():
+            found.setdefault((buffer, axis), set()).add((constant, number))
+    return found

@@ -18,12 +18,12 @@ from amk.schedule.verify.memory import Memory
 
 
 def undefined(
-    table: ScheduleTable, swept: Sweep, memory: Memory, at_start: bool
+    table: ScheduleTable, swept: Sweep, memory: Memory, at_start: bool, surely: bool = False
 ) -> list[tuple[int, int]]:
     """Access numbers of reads with an undefined cell, and the iteration in the window.
 
     `at_start`: iteration 0 of the window may be the first of a launch (initial data is there).
-    Reads that need the history of the launch are left to `needs_history`.
+    `surely`: count every possible write as one that happens.
     """
     kinds = np.array([b.kind for b in table.buffers])
     rows = swept.members.items[swept.members.start[swept.event]]
@@ -31,10 +31,9 @@ def undefined(
     scratch = kind == "scratch"
     fixed = (kind == "input") | (kind == "constant")
     initial = memory.initial[swept.cell] & (swept.when == 0) & at_start
-    before = swept.last_certain >= 0
-    before[before] &= ~scratch[before] | (
-        swept.when[swept.last_certain[before]] == swept.when[before]
-    )
+    last = swept.last_write if surely else swept.last_certain
+    before = last >= 0
+    before[before] &= ~scratch[before] | (swept.when[last[before]] == swept.when[before])
     relevant = (swept.when == 0) | (scratch & (swept.when == 1))
     bad = ~swept.write & ~fixed & relevant & ~before & ~initial
     if not at_start:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,16 +18,26 @@ from amk.schedule.verify.packets import Packets, resolve
 from amk.schedule.verify.report import KINDS, Finding
 from amk.schedule.verify.visibility import escape
 
+TRIED = 10
+"""At most this many pairs of an outline are tried for a race in every state."""
+
 ATTEMPTS = 3
 """Iterations that are unrolled at first; enough for a skew of 1."""
 
 
 @dataclass
 class Result:
-    """What one case shows: its findings, and the bound on the skew (-1: none needed)."""
+    """What one case shows: its findings, and the bound on the skew (-1: none needed).
+
+    `decided` is False if the outline of all states neither proves nor refutes; `runs` and `bounded`
+    say that it proves freedom of deadlock and a bound on the skew.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     skew: int = -1
+    decided: bool = True
+    runs: bool = False
+    bounded: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,40 +66,36 @@ class Examiner:
         self.max_skew = max_skew
         self.longest = 0
 
-    def every(self, cases: Callable[[int], Iterable[Case]]) -> Result:
+    def every(self, cases: Callable[[int], Iterable[Case]], known: Result) -> Result:
         """Examines all cases; `cases(n)` lists those that n iterations can tell apart.
 
-        A kind is reported only if no case has an earlier kind.
+        `known` is what the outline showed.  A kind is reported only if no case has an earlier kind.
         """
-        for case in cases(1):
+        for case in () if known.runs else cases(1):
             found = self._window(case, 1)[1]
             if found:
                 return Result(found)
         length = ATTEMPTS
         while True:
             self.longest = 0
-            result = self._every_conflict(cases(length))
+            result = self._every_conflict(cases(length), known.bounded)
             if self.longest <= length:
                 return result
             length = self.longest
 
-    def _every_conflict(self, cases: Iterable[Case]) -> Result:
+    def _every_conflict(self, cases: Iterable[Case], bounded: bool) -> Result:
         worst = Result()
         for case in cases:
             if worst.findings and worst.findings[0].kind == "race":
-                found = self._unrolled(case)[2]
-                result = Result(found)
+                result = Result(self._unrolled(case)[2])
             else:
                 result = self.conflicts(case)
             worst.skew = max(worst.skew, result.skew)
-            kinds = [KINDS.index(r.findings[0].kind) for r in (result, worst) if r.findings]
-            if (
-                result.findings
-                and kinds[0] == min(kinds)
-                and (len(kinds) == 1 or kinds[0] < kinds[1])
-            ):
+            kinds = [KINDS.index(r.findings[0].kind) for r in (worst, result) if r.findings]
+            if result.findings and kinds[-1] < min(kinds[:-1], default=len(KINDS)):
                 worst.findings = result.findings
-            if worst.findings and worst.findings[0].kind == "unbounded-skew":
+            kind = worst.findings[0].kind if worst.findings else ""
+            if kind == "unbounded-skew" or (kind == "race" and bounded):
                 return worst
         return worst
 
@@ -107,16 +113,16 @@ class Examiner:
             if window is None:
                 return Result(found)
         span = min(case.remaining, skew + 2) if skew >= 0 else length
-        return self._judge(case, window, span, skew)
+        return self._judge(case, window, span, skew) or Result()
 
     def _constant(self, case: Case) -> Result:
         length = min(case.remaining, ATTEMPTS)
         while True:
             window, found = self._window(case, length)
             if window is None:
-                return Result(found)
+                return Result(found, decided=bool(found))
             result = self._judge(case, window, min(2, length), None)
-            if result.skew >= 0 or result.findings or length == case.remaining:
+            if result is not None:
                 return result
             length = self._longer(length, case.remaining)
 
@@ -157,10 +163,20 @@ class Examiner:
             flow = unroll(self.body, [found], False)
             level = greedy(flow)
             if (level < 0).any():
-                return None, [explain.deadlock(self.table, case, flow, level, found)]
+                return None, self._stuck(case, flow, level, found)
             packets.append(found)
             rounds.append(level)
         return Window(boxes, memory, packets, rounds), []
+
+    def _stuck(self, case: Case, flow: Flow, level: np.ndarray, packets: Packets) -> list[Finding]:
+        """The deadlock; nothing if an outline does not show it for every state."""
+        if not case.exact:
+            least = replace(packets, complete=packets.covered)
+            flow = unroll(self.body, [least], True)
+            level = greedy(flow)
+            if (level >= 0).all():
+                return []
+        return [explain.deadlock(self.table, case, flow, level, packets)]
 
     def _flow(self, case: Case, window: Window) -> tuple[Flow, np.ndarray]:
         flow = unroll(self.body, window.packets, not case.exact)
@@ -177,8 +193,11 @@ class Examiner:
         packets = packet_links(self.table, accesses.take(accesses.packet), window.memory)
         return [plain_links(self.table, swept), packets], swept
 
-    def _judge(self, case: Case, window: Window, span: int, skew: int | None) -> Result:
-        """Races and undefined reads over the first `span` iterations; `skew` None: find it."""
+    def _judge(self, case: Case, window: Window, span: int, skew: int | None) -> Result | None:
+        """Races and undefined reads over the first `span` iterations.
+
+        `skew` None: find it; the result is None if the window is too short for that.
+        """
         flow, level = self._flow(case, window)
         links, swept = self._links(window.first(span))
         outcome = analyse(flow, level, links, True)
@@ -186,20 +205,62 @@ class Examiner:
         length = len(window.boxes)
         if skew is None and (bound is None or bound > self.max_skew):
             if length < case.remaining and length < self.max_skew + 2:
-                return Result()  # Not long enough to know.
+                return None
             if length < case.remaining:
-                return Result([explain.runaway(self.table, case, outcome.runaway, length)])
+                return self._free(case, window, outcome, level)
             bound = None
-        findings = self._races(case, flow, outcome)
-        if not findings:
-            for row, when in defined.undefined(self.table, swept, window.memory, case.at_start):
-                findings.append(explain.undefined(self.table, case, row, when))
-        return Result(findings, -1 if bound is None else bound)
+        result = Result([], -1 if bound is None else bound, True, True, True)
+        if case.exact:
+            result.findings = self._races(case, flow, outcome)
+        elif outcome.unordered or outcome.unproved:
+            result.findings = self._sure_races(case, window, outcome)
+            result.decided = bool(result.findings)
+        if not result.findings and result.decided:
+            self._undefined(case, window, swept, result)
+        return result
+
+    def _free(self, case: Case, window: Window, outcome: Outcome, level: np.ndarray) -> Result:
+        """An agent that runs free; of an outline, only if it does so in every state."""
+        length = len(window.boxes)
+        if not case.exact:
+            outcome = analyse(unroll(self.body, window.packets, False), level, [], False)
+            if outcome.skew is not None and outcome.skew <= self.max_skew:
+                return Result(decided=False, runs=True)
+        return Result([explain.runaway(self.table, case, outcome.runaway, length)])
+
+    def _undefined(self, case: Case, window: Window, swept: Sweep, result: Result) -> None:
+        bad = defined.undefined(self.table, swept, window.memory, case.at_start)
+        if bad and not case.exact:
+            surely = defined.undefined(self.table, swept, window.memory, case.at_start, True)
+            certain = self._certain(case)
+            bad = [(row, when) for row, when in surely if row in certain]
+            result.decided = bool(bad)
+        result.findings = [explain.undefined(self.table, case, row, when) for row, when in bad]
+
+    def _certain(self, case: Case) -> set[int]:
+        boxes = case.boxes(0)
+        return set(boxes.rows[boxes.certain].tolist())
+
+    def _sure_races(self, case: Case, window: Window, outcome: Outcome) -> list[Finding]:
+        """Races of an outline that every state has: between certain accesses, under all conditions
+        that any state has."""
+        flow = unroll(self.body, window.packets, False)
+        certain = self._certain(case)
+        pairs = [*outcome.unordered[:TRIED], *outcome.unproved[:TRIED]]
+        for pair in pairs:
+            if not certain.issuperset((pair.first_access, pair.second_access)):
+                continue
+            if greedy(flow, np.array([pair.first]))[pair.second] >= 0:
+                if greedy(flow, np.array([pair.second]))[pair.first] >= 0:
+                    return [explain.race(self.table, case, flow, pair)]
+            elif pair in outcome.unproved:
+                run = escape(flow, pair.first, pair.second)
+                if run is not None:
+                    return [explain.unseen(self.table, case, flow, pair, run)]
+        return []
 
     def _races(self, case: Case, flow: Flow, outcome: Outcome) -> list[Finding]:
         found = [explain.race(self.table, case, flow, pair) for pair in outcome.unordered]
-        if outcome.unproved and not case.exact:
-            return [*found, Finding("race", "the outline of all states does not decide visibility")]
         known: dict[tuple[int, int], list[int] | None] = {}
         for pair in outcome.unproved:
             key = (pair.first, pair.second)

@@ -42,7 +42,7 @@ class Links:
     visible: np.ndarray
 
     def pairs(self, which: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Member pairs of event pairs in chunks: first instances, second instances, accesses [n, 2]."""
+        """Member pairs in chunks: first instances, second instances, access numbers [n, 2]."""
         tasks = self.table.n_tasks
         left, right = self.members.sizes(which[:, 0]), self.members.sizes(which[:, 1])
         sizes = left * right

@@ -21,13 +21,15 @@ from amk.schedule.verify.memory import Boxes, cut
 class Packets:
     """The packet reads of one iteration.
 
-    `producers` lists the tasks that write for each group; `complete` [G] says that every element
-    has a writer (a certain one).  Edge i: task `reader[i]` waits for group `group[i]`, in every
-    state if `certain[i]`.  `missing` gives each incomplete group an access number that reads it.
+    `producers` lists the tasks that certainly write for each group; `complete` [G] says that every
+    element has such a writer, `covered` that it has a writer at all, in some state.  Edge i: task
+    `reader[i]` waits for group `group[i]`, in every state if `certain[i]`.  `missing` gives each
+    incomplete group an access number that reads it.
     """
 
     producers: Rows
     complete: np.ndarray
+    covered: np.ndarray
     reader: np.ndarray
     group: np.ndarray
     certain: np.ndarray
@@ -56,18 +58,20 @@ def resolve(table: ScheduleTable, boxes: Boxes, classes: np.ndarray, cells: Rows
     at = np.searchsorted(key, wanted)
     hit = np.zeros(len(wanted), bool)
     hit[at < len(key)] = key[at[at < len(key)]] == wanted[at < len(key)]
-    complete = np.ones(len(heads), bool)
-    complete[in_group[~hit]] = False
-    found = owner[at[hit]]
-    complete[in_group[hit][~boxes.certain[found]]] = False
-    once, _ = distinct(in_group[hit], table.access_task[rows[found]])
-    producers = Rows.of(
-        in_group[hit][once], table.access_task[rows[found]][once].astype(np.int64), len(heads)
-    )
+    covered = np.ones(len(heads), bool)
+    covered[in_group[~hit]] = False
+    found, of = owner[at[hit]], in_group[hit]
+    sure = boxes.certain[found]
+    complete = covered.copy()
+    complete[of[~sure]] = False
+    of, writer = of[sure], table.access_task[rows[found[sure]]].astype(np.int64)
+    once, _ = distinct(of, writer)
+    producers = Rows.of(of[once], writer[once], len(heads))
     missing = {int(g): int(rows[heads[g]]) for g in np.flatnonzero(~complete)[:50]}
     return Packets(
         producers,
         complete,
+        covered,
         table.access_task[rows[reads]].astype(np.int64),
         group,
         boxes.certain[reads],
