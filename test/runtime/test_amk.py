@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from amk.backends.arch import ARCHS
 from amk.cli.amk import main
+from amk.cli.demo import _equal
 from amk.cli.toolchain import find_cxx, find_nvcc, has_gpu
 from amk.frontend.tokenizer import IncrementalDecoder
 from amk.ir.levels import Level, level_of
@@ -190,6 +191,12 @@ def test_the_demo_ends_with_a_line_for_scripts(tmp_path, capsys):
         r"demo: verdict=ok tokens_equal=8/8 device=(cpu|cuda) arch=sm_80,sm_90,sm_120", last
     )
     assert len(list(tmp_path.glob("*.cu"))) == 3
+
+
+def test_without_hugging_face_the_demo_does_not_know_how_many_tokens_are_equal():
+    assert _equal([1, 2, 3], None) == "unknown"
+    assert _equal([1, 2, 3], [1, 5, 3]) == "2/3"
+    assert _equal([1, 2], [1, 2, 3]) == "2/3"
 
 
 def test_help_is_quick():
