@@ -206,10 +206,9 @@ class Lowering:
         return any(isinstance(use.operation, nn.ReturnOp | nn.ArgmaxOp) for use in value.uses)
 
     def _logits(self, phase: ProductPhase, value: SSAValue) -> None:
-        """The stop flag is read, then the head: logits go to a ring of `slots` rows, and the best of
-        each tile to the candidates."""
+        """Logits go to a ring of `slots` rows, and the best of each tile to the candidates."""
         program, rows = self.program, phase.output_rows
-        lower_stop_flag(program)
+        lower_stop_flag(program)  # before the head, whose time hides the host's memory
         tiles = rows // tile.ROWS_PER_TILE
         program.buffer("logits", "output", MemRefType(f32, [self.slots, rows]))
         program.buffer("best_value", "scratch", MemRefType(f32, [tiles]), placement="reduced")
