@@ -19,12 +19,13 @@ from amk.backends.device import (
 from amk.backends.printer.bindings import C_TYPES, Buffer, buffers_of, counters_of
 from amk.backends.printer.schedule import Family, SchedulePrinter, families_of
 from amk.backends.printer.text import Writer
-from amk.backends.program import STEP_BYTES, BufferInfo, Program, StreamLayout
+from amk.backends.program import ELEMENT_BYTES, STEP_BYTES, BufferInfo, Program, StreamLayout
 from amk.dialects import task, tile
 from amk.dialects.memory import integers
 from amk.errors import AmkError
 from amk.interpreters.numerics import chunk_bounds
 from amk.ir.expand import schedule_of
+from amk.ir.location import location_of
 
 WINDOW_BYTES = 48 * 1024
 """Weights in flight for each worker: enough for the full bandwidth, but packets still get by."""
@@ -50,6 +51,9 @@ def resources(module: ModuleOp, arch: Arch) -> Plan:
     }
     families = families_of(schedule, kernels)
     buffers = buffers_of(schedule)
+    if arch.is_gpu:
+        for family in families.values():
+            _check_copies(family, buffers, arch)
     streams = _stream_layouts(families, buffers)
     config = choose_config(schedule, streams, buffers, [*families.values()], arch)
     return Plan(schedule, families, buffers, streams, config)
@@ -110,6 +114,32 @@ def _info(buffer: Buffer, stream: StreamLayout | None) -> BufferInfo:
         uses=op.uses.value.data if op.uses else None,
         stream=stream,
     )
+
+
+def _check_copies(family: Family, buffers: Mapping[str, Buffer], arch: Arch) -> None:
+    """A GPU copies rows of a cache in pieces of 16 bytes, and reads bf16 packets whole."""
+    bound = dict(family.accesses())
+    name, where = family.op.sym_name.data, location_of(family.op)
+    for op in family.kernel.body.block.ops:
+        if isinstance(op, tile.AttentionOp):
+            element = buffers[bound[op.key_cache].buffer].element
+            row = op.shape[2] * ELEMENT_BYTES[element]
+            if row % 16:
+                raise AmkError(
+                    f"@{name}: {arch.name} copies 16 bytes at once, but a head of {op.shape[2]} "
+                    f"{element} has {row}: only the host can run this model"
+                    + (", or dtype f32" if op.shape[2] % 4 == 0 else ""),
+                    location=where,
+                )
+        elif isinstance(op, tile.ProductOp):
+            source = buffers[bound[op.input].buffer]
+            columns = op.weights_type.get_shape()[1]
+            if source.is_packet and source.element == "bf16" and columns % 2:
+                raise AmkError(
+                    f"@{name}: {arch.name} reads pairs of bf16, but @{source.name} holds {columns} "
+                    f"elements: lower with exchange=f32",
+                    location=where,
+                )
 
 
 def _stream_layouts(

@@ -38,13 +38,14 @@ def shape(
 
 
 SMALL: list[tuple[str, int, Model]] = [
-    ("sm_80", 1, model(shape(1, 1, 10, 17, 7, 37, 1), seed=None)),
-    ("sm_90", 5, model(shape(9, 3, 6, 33, 41, 61, 2), seed=None, dtype="bf16", exchange="f32")),
+    ("sm_80", 1, model(shape(1, 1, 12, 17, 7, 37, 1), seed=None)),
+    ("sm_90", 5, model(shape(9, 3, 8, 33, 41, 61, 2), seed=None, dtype="bf16", exchange="f32")),
     ("sm_120", 3, model(shape(8, 1, 4, 52, 5, 113, 4), seed=None, splits=3, units=2)),
-    ("sm_80", 7, model(shape(6, 2, 16, 40, 63, 99, 3), seed=None, dtype="bf16")),
-    ("sm_90", 11, model(shape(7, 7, 2, 25, 70, 121, 1), seed=None, splits=5, units=8)),
-    ("sm_120", 2, model(shape(4, 2, 12, 24, 33, 53, 2), seed=None, exchange="bf16")),
+    ("sm_80", 7, model(shape(6, 2, 16, 40, 62, 99, 3), seed=None, dtype="bf16")),
+    ("sm_90", 11, model(shape(7, 7, 4, 25, 70, 121, 1), seed=None, splits=5, units=8)),
+    ("sm_120", 2, model(shape(4, 2, 20, 24, 34, 53, 2), seed=None, exchange="bf16")),
 ]
+"""Small models of odd sizes, with the target and the number of workers to compile them for."""
 
 
 @cache
@@ -110,6 +111,33 @@ def test_a_shape_that_one_block_cannot_hold_is_refused() -> None:
     for target in GPUS:
         with pytest.raises(AmkError, match=r"the smallest ring needs \d+ bytes of shared memory"):
             emit(wide, target)
+
+
+@pytest.mark.parametrize(
+    ("small", "message"),
+    [
+        (
+            model(shape(2, 1, 10, 24, 20, 29, 1), seed=None),
+            "@attention: sm_90 copies 16 bytes at once, but a head of 10 f32 has 40: "
+            "only the host can run this model",
+        ),
+        (
+            model(shape(2, 1, 12, 24, 20, 29, 1), seed=None, dtype="bf16"),
+            "@attention: sm_90 copies 16 bytes at once, but a head of 12 bf16 has 24: "
+            "only the host can run this model, or dtype f32",
+        ),
+        (
+            model(shape(2, 1, 8, 25, 20, 29, 1), seed=None, exchange="bf16"),
+            "@q_k_v: sm_90 reads pairs of bf16, but @x holds 25 elements: lower with exchange=f32",
+        ),
+    ],
+)
+def test_what_only_the_host_can_do_is_refused(small: Model, message: str) -> None:
+    module = small.task_module(2)
+    with pytest.raises(AmkError) as error:
+        emit(module, "sm_90")
+    assert str(error.value) == message
+    emit(module, "host")
 
 
 def test_the_size_of_the_program_does_not_depend_on_the_number_of_layers() -> None:
