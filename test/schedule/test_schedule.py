@@ -394,3 +394,21 @@ def test_resources() -> None:
     assert len(verdict.errors) == 2
     s.task("u", 1, writes=[h[2, :]])
     assert s.verify().kind == "malformed"
+
+
+@pytest.mark.parametrize(("direct", "kind"), [(True, ""), (False, "race")])
+def test_plain_data_that_is_read_many_iterations_later(direct: bool, kind: str) -> None:
+    """Only packets order the workers, and a row is read five iterations after it was written."""
+    s = Schedule(workers=2, iterations=None)
+    pos = s.scalar("pos", 0, 40)
+    rows = s.buffer("rows", (6, 4), kind="state", initial=True)
+    x, y, z = s.packets("x", (1,)), s.packets("y", (1,)), s.packets("z", (1,))
+    write = rows[pos % 6, :]
+    late = rows[(pos + 1) % 6, :]
+    reader = 0 if direct else 1
+    s.task("write", 0, writes=[write, x[:]])
+    s.task("read", reader, reads=[late, x[:]], writes=[y[:]])
+    s.task("other", 1 - reader, reads=[y[:]], writes=[z[:]])
+    s.task("end", 0, reads=[z[:]])
+    verdict = s.verify()
+    assert verdict.kind == kind

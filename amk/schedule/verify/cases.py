@@ -11,6 +11,7 @@ without expressions taken as certain.  What is proved for the outline holds in e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,9 +20,9 @@ import numpy as np
 from amk.schedule.table import ITERATION, ScheduleTable
 from amk.schedule.verify.arrays import combine
 from amk.schedule.verify.bounds import evaluate, extents, hull
-from amk.schedule.verify.memory import Boxes, overlapping_arenas
+from amk.schedule.verify.memory import Boxes, cut, overlapping_arenas
 from amk.schedule.verify.packets import rewritten
-from amk.schedule.verify.scalars import States, variable_ranges
+from amk.schedule.verify.scalars import HUGE, States, variable_ranges
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +105,39 @@ def outline(table: ScheduleTable, varies: bool) -> Case:
     boxes = _nonempty(rows, lo, hi, varying(table, rows) == 0)
     remaining = variable_ranges(table)[ITERATION][1] + 1
     return Case(table, remaining, True, not varies, True, {}, boxes)
+
+
+def reach(table: ScheduleTable, remaining: int) -> int:
+    """How many iterations ahead a pair may lie whose order alone does not settle it.
+
+    After the bound on the skew everything is ordered, but packets order without making plain
+    writes visible, so a write and an access of another queue that meets it many iterations later
+    have to be looked at.  0 if no memory is shared in that way: no packets, or every cell that an
+    access with an expression may touch belongs to one queue.
+    """
+    packet = np.array([b.packet for b in table.buffers], bool)
+    rows = np.flatnonzero(changeable(table))
+    if not packet.any() or not len(rows):
+        return 0
+    whole = outline(table, True).boxes(0)
+    memory = cut(table, [whole])
+    sizes = memory.cells.sizes(memory.classes[0])
+    cell = memory.cells.take(memory.classes[0])
+    row = np.repeat(whole.rows, sizes)
+    plain = ~packet[table.access_buffer[row]]
+    cell, row = cell[plain], row[plain]
+    queue = table.task_queue[table.access_task[row]]
+    lowest = np.full(memory.n_cells, len(table.queues), np.int64)
+    highest = np.full(memory.n_cells, -1, np.int64)
+    np.minimum.at(lowest, cell, queue)
+    np.maximum.at(highest, cell, queue)
+    moving = varying(table, row) == 1
+    written = np.zeros(memory.n_cells, bool)
+    written[cell[table.access_write[row]]] = True
+    if not (moving & written[cell] & (lowest < highest)[cell]).any():
+        return 0
+    period = math.lcm(1, *(d for e in table.expressions for d in e.divisors))
+    return min(remaining, 2 * period + 1) if remaining >= HUGE else remaining
 
 
 def varying(table: ScheduleTable, rows: np.ndarray) -> np.ndarray:

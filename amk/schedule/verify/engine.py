@@ -9,17 +9,21 @@ import numpy as np
 
 from amk.schedule.table import ScheduleTable
 from amk.schedule.verify import defined, explain
-from amk.schedule.verify.cases import Case
+from amk.schedule.verify.cases import Case, reach
 from amk.schedule.verify.flow import Body, Flow, greedy, unroll
 from amk.schedule.verify.links import Accesses, Links, Sweep, packet_links, plain_links, sweep
 from amk.schedule.verify.memory import Boxes, Memory, cut
 from amk.schedule.verify.order import LISTED, Outcome, analyse
 from amk.schedule.verify.packets import Packets, resolve
 from amk.schedule.verify.report import KINDS, Finding
+from amk.schedule.verify.scalars import TooManyStatesError
 from amk.schedule.verify.visibility import escape
 
 TRIED = 10
 """At most this many pairs of an outline are tried for a race in every state."""
+
+MAX_INSTANCES = 4_000_000
+"""More task instances than this are not unrolled (`TooManyStatesError`)."""
 
 ATTEMPTS = 3
 """Iterations that are unrolled at first; enough for a skew of 1."""
@@ -107,12 +111,16 @@ class Examiner:
         if found:
             return Result(found)
         length = len(window.boxes)
-        needed = min(case.remaining, 2 * max(skew, 0) + 2) if skew >= 0 else length
+        if skew < 0:
+            return self._judge(case, window, length, skew) or Result()
+        span = min(case.remaining, skew + 2 + reach(self.table, case.remaining))
+        needed = min(case.remaining, span + skew)
+        if needed * self.table.n_tasks > MAX_INSTANCES:
+            raise TooManyStatesError(f"conflicts may lie {span} iterations apart")
         if needed > length:
             window, found = self._window(case, needed)
             if window is None:
                 return Result(found)
-        span = min(case.remaining, skew + 2) if skew >= 0 else length
         return self._judge(case, window, span, skew) or Result()
 
     def _constant(self, case: Case) -> Result:
