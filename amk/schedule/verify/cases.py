@@ -39,6 +39,14 @@ class Case:
     values: dict[str, int]
     fixed: Boxes | None
 
+    @property
+    def start(self) -> dict[str, int]:
+        """The state; for the outline one that starts a launch of the greatest length."""
+        if self.values:
+            return self.values
+        ends = {s.name: s.lo if s.step >= 0 else s.hi - 1 for s in self.table.scalars}
+        return ends | {ITERATION: 0}
+
     def boxes(self, iteration: int) -> Boxes:
         """The accesses to changeable memory in an iteration (0: the state itself)."""
         if self.fixed is not None:

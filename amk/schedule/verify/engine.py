@@ -9,7 +9,7 @@ import numpy as np
 
 from amk.schedule.table import ScheduleTable
 from amk.schedule.verify import defined, explain
-from amk.schedule.verify.cases import Case, reach
+from amk.schedule.verify.cases import Case, concrete, reach
 from amk.schedule.verify.flow import Body, Flow, greedy, unroll
 from amk.schedule.verify.links import Accesses, Links, Sweep, packet_links, plain_links, sweep
 from amk.schedule.verify.memory import Boxes, Memory, cut
@@ -184,6 +184,11 @@ class Examiner:
             level = greedy(flow)
             if (level >= 0).all():
                 return []
+            boxes = concrete(self.table, case.start)
+            memory = cut(self.table, [boxes])
+            packets = resolve(self.table, boxes, memory.classes[0], memory.cells)
+            flow = unroll(self.body, [packets], False)
+            level = greedy(flow)
         return [explain.deadlock(self.table, case, flow, level, packets)]
 
     def _flow(self, case: Case, window: Window) -> tuple[Flow, np.ndarray]:

@@ -155,13 +155,17 @@ def undefined(table: ScheduleTable, case: Case, row: int, when: int) -> Finding:
 
 
 def _enabled(table: ScheduleTable, case: Case, flow: Flow, one: int, two: int) -> Witness:
-    """A run after which both instances can run next."""
-    level = greedy(flow, np.array([one, two]))
+    """A run after which both instances can run next, or the second has run and the first can."""
+    names = [_instance(table, flow, i) for i in (one, two)]
+    if greedy(flow, np.array([two]))[one] < 0:
+        level = greedy(flow, np.array([one]))
+        line = f"{names[1]} always runs before {names[0]}"
+    else:
+        level = greedy(flow, np.array([one, two]))
+        line = f"after this run {names[0]} and {names[1]} are both enabled"
     order = np.argsort(level, kind="stable")
     order = order[level[order] >= 0]
     run = tuple((int(i) // flow.tasks, int(i) % flow.tasks) for i in order)
-    names = [_instance(table, flow, i) for i in (one, two)]
-    line = f"after {len(run)} other tasks have run, {names[0]} and {names[1]} are both enabled"
     return Witness((line,), run, _pair(flow, one, two), (), _start(case))
 
 
@@ -176,7 +180,7 @@ def _pair(flow: Flow, one: int, two: int) -> tuple[tuple[int, int], ...]:
 
 
 def _start(case: Case) -> tuple[tuple[str, int], ...]:
-    return tuple(case.values.items())
+    return tuple(case.start.items())
 
 
 def _common(table: ScheduleTable, case: Case, rows: tuple[int, int], when: tuple[int, int]) -> str:
