@@ -136,7 +136,11 @@ class SchedulePrinter:
     def _rotation(self, op: task.FamilyOp) -> int:
         """r of a placement (i + r) mod workers; other placements are no index arithmetic."""
         placement, index = op.placement, Expr.var(op.index_name)
-        if placement is not None:
+        if placement is not None and op.instances == 1:
+            only = placement.substitute({op.index_name: 0})
+            if only.is_const and 0 <= only.value < self.workers:
+                return only.value
+        elif placement is not None:
             for rotation in range(self.workers):
                 shifted = index + rotation
                 if placement == shifted % self.workers:
