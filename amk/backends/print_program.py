@@ -11,6 +11,7 @@ from amk.backends.arch import Arch
 from amk.backends.device import (
     SLICES,
     attention_bytes,
+    cache_row,
     combine_bytes,
     device_text,
     operand_bytes,
@@ -19,7 +20,7 @@ from amk.backends.device import (
 from amk.backends.printer.bindings import C_TYPES, Buffer, buffers_of, counters_of
 from amk.backends.printer.schedule import Family, SchedulePrinter, families_of
 from amk.backends.printer.text import Writer
-from amk.backends.program import ELEMENT_BYTES, STEP_BYTES, BufferInfo, Program, StreamLayout
+from amk.backends.program import STEP_BYTES, BufferInfo, Program, StreamLayout
 from amk.dialects import task, tile
 from amk.dialects.memory import integers
 from amk.errors import AmkError
@@ -117,18 +118,17 @@ def _info(buffer: Buffer, stream: StreamLayout | None) -> BufferInfo:
 
 
 def _check_copies(family: Family, buffers: Mapping[str, Buffer], arch: Arch) -> None:
-    """A GPU copies rows of a cache in pieces of 16 bytes, and reads bf16 packets whole."""
+    """The device layer lays out rows of a cache in its own way, and reads bf16 packets whole."""
     bound = dict(family.accesses())
     name, where = family.op.sym_name.data, location_of(family.op)
     for op in family.kernel.body.block.ops:
         if isinstance(op, tile.AttentionOp):
-            element = buffers[bound[op.key_cache].buffer].element
-            row = op.shape[2] * ELEMENT_BYTES[element]
-            if row % 16:
+            cache = buffers[bound[op.key_cache].buffer]
+            row, wanted = cache.type.get_shape()[-1], cache_row(op.shape[2])
+            if row != wanted:
                 raise AmkError(
-                    f"@{name}: {arch.name} copies 16 bytes at once, but a head of {op.shape[2]} "
-                    f"{element} has {row}: only the host can run this model"
-                    + (", or dtype f32" if op.shape[2] % 4 == 0 else ""),
+                    f"@{name}: rows of @{cache.name} hold {row} elements; for heads of "
+                    f"{op.shape[2]} the kernel needs rows of {wanted}",
                     location=where,
                 )
         elif isinstance(op, tile.ProductOp):

@@ -277,6 +277,15 @@ def _carried(repeat: nn.RepeatOp, index: int) -> list[SSAValue]:
     ]
 
 
+def _fits_pairs(model: nn.ModelOp) -> bool:
+    """Whether elements can travel in pairs: two pairs to a head, whole pairs to a vector."""
+    heads = [op.head_dim.value.data for op in model.walk() if isinstance(op, nn.AttentionOp)]
+    vectors = [
+        nn.tensor_of(op.x, "x").get_shape()[0] for op in model.walk() if isinstance(op, nn.LinearOp)
+    ]
+    return not any(size % 4 for size in heads) and not any(size % 2 for size in vectors)
+
+
 @dataclass(frozen=True)
 class LowerToTilesPass(ModulePass):
     """Fuse the operations of a model into phases over tiles.
@@ -287,8 +296,9 @@ class LowerToTilesPass(ModulePass):
     rounding.
 
     Options: `exchange` (f32 or bf16), the type of activations that travel between tiles, by default
-    the storage type of the model; `splits` and `units`, the tasks and the warps of a task that
-    share the positions of a key/value head; `slots`, the rows of the ring of logits.
+    the storage type of the model, but f32 where pairs of bf16 do not fit; `splits` and
+    `units`, the tasks and the warps of a task that share the positions of a key/value head;
+    `slots`, the rows of the ring of logits.
     """
 
     name = "lower-to-tiles"
@@ -314,7 +324,7 @@ class LowerToTilesPass(ModulePass):
 
     def _exchange(self, model: nn.ModelOp) -> Attribute:
         if self.exchange is None:
-            return model.dtype
+            return model.dtype if _fits_pairs(model) else f32
         known = {"f32": f32, "bf16": bf16}
         if self.exchange not in known:
             raise AmkError(f"lower-to-tiles: exchange must be f32 or bf16, got {self.exchange}")

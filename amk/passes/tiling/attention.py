@@ -19,6 +19,8 @@ TARGET_TASKS = 128
 MAX_PARTS = 32
 """Partial results for each head; the combine reads one in each lane of a warp."""
 WARPS = 8
+CACHE_ROW = 8
+"""Rows of a cache are padded to so many elements: whole pieces of 16 bytes in any type."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def _attention_phase(
 
 def _cache(program: TileProgram, name: str, op: nn.AttentionOp, splits: Splits) -> str:
     rows = -(-program.model.context.value.data // splits.splits)
-    shape = [op.kv_heads.value.data, splits.splits, rows, op.head_dim.value.data]
+    width = -(-op.head_dim.value.data // CACHE_ROW) * CACHE_ROW
+    shape = [op.kv_heads.value.data, splits.splits, rows, width]
     type_ = MemRefType(program.storage, [*program.layer_shape, *shape])
     return program.buffer(program.unique(name), "state", type_)
 

@@ -68,6 +68,11 @@ struct Tiling {
   }
 };
 
+// Elements from one row of a key or value cache to the next: D, rounded up so that rows start at
+// multiples of 16 bytes in either type.
+template <int D>
+constexpr int cache_row = (D + 7) / 8 * 8;
+
 // The packed weights of one layer of one product, seen by one of its `instances`.
 template <class W, int K>
 struct Stream {

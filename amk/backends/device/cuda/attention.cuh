@@ -1,26 +1,28 @@
 namespace amk {
 
 // Shared memory of an attention task: the query heads, the new key and value, and one or two tiles
-// of 32 rows per unit. Key rows are padded so that 32 lanes can read 32 rows without conflicts.
+// of 32 rows per unit. Rows are padded to 16 bytes, key rows by 16 more so that 32 lanes can read 32
+// rows without conflicts.
 template <class KV, int D, int G, int Z>
 struct AttentionPlan {
-  static constexpr int kRowBytes = D * static_cast<int>(sizeof(KV));
+  static constexpr int kRow = cache_row<D>;
+  static constexpr int kRowBytes = kRow * static_cast<int>(sizeof(KV));
   static constexpr int kKeyStride = kRowBytes + 16;
   static constexpr int kRows = 32 * Z;
   static constexpr int kTileBytes = kRows * (kKeyStride + kRowBytes);
-  static constexpr int kQueryBytes = G * D * 4;
+  static constexpr int kQueryRow = (D + 3) / 4 * 4;
+  static constexpr int kQueryBytes = G * kQueryRow * 4;
   static constexpr int kFixedBytes = kQueryBytes + 2 * kRowBytes;
   static constexpr int kDepth = kFixedBytes + 2 * kTileBytes <= kScratchBytes ? 2 : 1;
-  static_assert(kRowBytes % 16 == 0, "rows are copied in pieces of 16 bytes");
   static_assert(kFixedBytes + kTileBytes <= kScratchBytes, "config::kScoreBytes is too small");
 
   AMK_DEVICE static float* query(int g) {
-    return reinterpret_cast<float*>(block().scratch) + g * D;
+    return reinterpret_cast<float*>(block().scratch) + g * kQueryRow;
   }
   AMK_DEVICE static KV* fresh_key() {
     return reinterpret_cast<KV*>(block().scratch + kQueryBytes);
   }
-  AMK_DEVICE static KV* fresh_value() { return fresh_key() + D; }
+  AMK_DEVICE static KV* fresh_value() { return fresh_key() + kRow; }
   AMK_DEVICE static unsigned char* keys(int pass) {
     return block().scratch + kFixedBytes + pass % kDepth * kTileBytes;
   }
@@ -143,14 +145,18 @@ struct Softmax {
  private:
   AMK_DEVICE static float dot(const float* query, const KV* key) {
     float a[4] = {};
-#pragma unroll 4
-    for (int d = 0; d < D; d += 4) {
+    const auto add_four = [&](int d, int count) {
       float q[4], k[4];
       read_four(query + d, q);
       read_four(key + d, k);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) a[i] = add(a[i], mul(q[i], k[i]));
-    }
+      for (int i = 0; i < 4; ++i) {
+        if (i < count) a[i] = add(a[i], mul(q[i], k[i]));
+      }
+    };
+#pragma unroll 4
+    for (int d = 0; d < D / 4 * 4; d += 4) add_four(d, 4);
+    if (D % 4 != 0) add_four(D / 4 * 4, D % 4);
     return add(add(a[0], a[1]), add(a[2], a[3]));
   }
 };
@@ -182,7 +188,7 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
       continue;
     }
     KV* to = job == G ? Plan::fresh_key() : Plan::fresh_value();
-    KV* cache = (job == G ? key_cache : value_cache) + static_cast<long>(rows) * D;
+    KV* cache = (job == G ? key_cache : value_cache) + static_cast<long>(rows) * Plan::kRow;
     receive_vector<D>(w, job == G ? k : v, [&](int d, float x) {
       to[d] = cache[d] = from_float<KV>(x);
     });

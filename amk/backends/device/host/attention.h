@@ -6,12 +6,12 @@ struct Softmax {
   float out[D] = {};
   float top = -infinity(), weight = 0.0f;
 
-  // Adds `count` (1 to 32) rows of keys and values, [row][D].
+  // Adds `count` (1 to 32) rows of keys and values, each cache_row elements after the last.
   template <class KV>
   void take(const float* query, float scale, int count, const KV* keys, const KV* values) {
     float score[kLanes], raised = top;
     for (int i = 0; i < count; ++i) {
-      score[i] = mul(dot(query, keys + i * D), scale);
+      score[i] = mul(dot(query, keys + i * cache_row<D>), scale);
       raised = larger(raised, score[i]);
     }
     const float shrink = top == -infinity() ? 0.0f : exp(sub(top, raised));
@@ -21,7 +21,8 @@ struct Softmax {
     top = raised;
     for (int d = 0; d < D; ++d) out[d] = mul(out[d], shrink);
     for (int i = 0; i < count; ++i) {
-      for (int d = 0; d < D; ++d) out[d] = add(out[d], mul(p[i], to_float(values[i * D + d])));
+      const KV* row = values + i * cache_row<D>;
+      for (int d = 0; d < D; ++d) out[d] = add(out[d], mul(p[i], to_float(row[d])));
     }
   }
   void send_partial(Packets<float> to) const {
@@ -33,9 +34,7 @@ struct Softmax {
   template <class KV>
   static float dot(const float* query, const KV* key) {
     float a[4] = {};
-    for (int d = 0; d < D; d += 4) {
-      for (int i = 0; i < 4; ++i) a[i] = add(a[i], mul(query[d + i], to_float(key[d + i])));
-    }
+    for (int d = 0; d < D; ++d) a[d % 4] = add(a[d % 4], mul(query[d], to_float(key[d])));
     return add(add(a[0], a[1]), add(a[2], a[3]));
   }
 };
@@ -45,7 +44,7 @@ template <class KV, int D, int G, int Z, int S, class Q>
 AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, bool own,
                           KV* key_cache, KV* value_cache, int rows, float scale,
                           Packets<float> partial) {
-  static_assert(D % 4 == 0);
+  constexpr long kRow = cache_row<D>;
   float query[G * D];
   w.receive(q, G * D, query);
   if (own) {
@@ -53,8 +52,8 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
     w.receive(k, D, key);
     w.receive(v, D, value);
     for (int d = 0; d < D; ++d) {
-      key_cache[static_cast<long>(rows) * D + d] = from_float<KV>(key[d]);
-      value_cache[static_cast<long>(rows) * D + d] = from_float<KV>(value[d]);
+      key_cache[rows * kRow + d] = from_float<KV>(key[d]);
+      value_cache[rows * kRow + d] = from_float<KV>(value[d]);
     }
   }
   const int total = rows + (own ? 1 : 0);
@@ -63,8 +62,7 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
       Softmax<D> item;
       for (int first = z * 32; first < total; first += Z * 32) {
         item.take(query + g * D, scale, std::min(32, total - first),
-                  key_cache + static_cast<long>(first) * D,
-                  value_cache + static_cast<long>(first) * D);
+                  key_cache + first * kRow, value_cache + first * kRow);
       }
       item.send_partial(partial.at((g * (S * Z) + z) * (D + 2L)));
     }
