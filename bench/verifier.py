@@ -8,31 +8,56 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "test" / "schedule")]
 
 from synthetic import LLAMA_1B, LLAMA_70B, SMOLLM2, TINY, lowering  # noqa: E402
 
+from amk.schedule import ScheduleTable, TableBuilder  # noqa: E402
 from amk.schedule.verify import verify  # noqa: E402
 
-SHAPES = {
-    "tiny": (TINY, False),
-    "smollm2": (SMOLLM2, False),
-    "llama-1b": (LLAMA_1B, False),
-    "70b": (LLAMA_70B, False),
-    "smollm2-counters": (SMOLLM2, True),
-    "70b-counters": (LLAMA_70B, True),
+SCHEDULES: dict[str, Callable[[], ScheduleTable]] = {
+    "tiny": lambda: lowering(TINY),
+    "smollm2": lambda: lowering(SMOLLM2),
+    "llama-1b": lambda: lowering(LLAMA_1B),
+    "70b": lambda: lowering(LLAMA_70B),
+    "smollm2-counters": lambda: lowering(SMOLLM2, True),
+    "70b-counters": lambda: lowering(LLAMA_70B, True),
+    "70b-1024-workers": lambda: lowering(replace(LLAMA_70B, workers=1024, layers=10)),
+    "own-queues-20000": lambda: own_queues(20000),
 }
+
+
+def own_queues(count: int) -> ScheduleTable:
+    """`count` tasks in queues of their own: a chain of groups of 100 that meet at counters."""
+    b = TableBuilder(1, 1)
+    data = b.buffer("data", (count,), 4)
+    group = 100
+    before = None
+    for first in range(0, count, group):
+        size = min(group, count - first)
+        i = np.arange(first, first + size)
+        tasks = b.tasks(b.origin("t"), b.single_queues(size), [i])
+        if before is not None:
+            b.waits(tasks, before, group)
+            b.read(tasks, data, [0 * i + first - group], [0 * i + first])
+        b.write(tasks, data, [i], [i + 1])
+        before = b.counter(f"c{first}")
+        b.signals(tasks, before)
+    return b.build()
 
 
 def main(names: list[str]) -> None:
     """Print one line for each of `names` (all if empty)."""
-    for name in names or SHAPES:
-        shape, counters = SHAPES[name]
+    for name in names or SCHEDULES:
         begin = time.perf_counter()
-        table = lowering(shape, counters)
+        table = SCHEDULES[name]()
         built = time.perf_counter()
         verdict = verify(table)
         done = time.perf_counter()
