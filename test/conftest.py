@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amk.cli.toolchain import has_gpu, read_gpus
+from amk.runtime.toolchain import has_gpu, read_gpus
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,8 +19,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from amk.cli.common import run_tool
-from amk.cli.toolchain import find_cxx, find_nvcc, find_nvrtc, read_gpus
 from amk.runtime import cache
+from amk.runtime.toolchain import find_cxx, find_nvcc, find_nvrtc, read_gpus
 
 MINIMUM_PYTHON = (3, 11)
 CORE = ("xdsl", "numpy", "safetensors", "tokenizers", "gguf", "jinja2", "lark")
@@ -125,7 +125,7 @@ def _demo_checkpoint() -> Finding:
 def _cache() -> Finding:
     folder = cache.cache_dir()
     # Where the configured folder cannot be written, the cache is one that this process removes.
-    lasting = folder == cache._configured()
+    lasting = folder == cache.configured_dir()
     free = shutil.disk_usage(folder).free / 2**30
     found = f"{folder} ({free:.0f} GiB free)" if lasting else None
     remedy = f"the cache folder is not writable: set {cache.DIRECTORY_VARIABLE} to one that is"

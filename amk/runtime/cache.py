@@ -18,7 +18,7 @@ def cache_dir() -> Path:
 
     Where it cannot be written, a directory that lives as long as this process.
     """
-    directory = _configured()
+    directory = configured_dir()
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -26,7 +26,8 @@ def cache_dir() -> Path:
     return directory if os.access(directory, os.W_OK) else _temporary()
 
 
-def _configured() -> Path:
+def configured_dir() -> Path:
+    """Where the cache should be, whether or not it can be written."""
     named = os.environ.get(DIRECTORY_VARIABLE)
     if named:
         return Path(named).expanduser()

@@ -10,13 +10,13 @@ from xdsl.dialects.builtin import ModuleOp
 
 from amk.backends.arch import ARCHS
 from amk.backends.program import Program
-from amk.cli.toolchain import find_cxx, has_gpu, read_gpus
 from amk.errors import AmkError
 from amk.ir.diagnostics import remark
 from amk.runtime.build import find_arch, load_constants
 from amk.runtime.constants import Weights
 from amk.runtime.device import Device
 from amk.runtime.progress import Progress
+from amk.runtime.toolchain import find_cxx, has_gpu, read_gpus
 
 HOST = "host"
 NO_COMPILER = "no C++ compiler with C++20 found (install g++ or clang++, or set CXX)"

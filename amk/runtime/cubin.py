@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amk.cli.toolchain import find_nvcc
 from amk.errors import AmkError
 from amk.runtime.cache import cached_file
+from amk.runtime.toolchain import find_nvcc
 
 _STANDARD = "--std=c++17"
 _NVRTC_OPTIONS = (_STANDARD, "--ptxas-options=-v", "--device-as-default-execution-space")

@@ -13,11 +13,11 @@ from typing import ClassVar
 import numpy as np
 
 from amk.backends.program import BufferInfo, Program
-from amk.cli.toolchain import find_cxx
 from amk.errors import AmkError
 from amk.runtime.abi import Launch, Status, StatusValues, copy_status
 from amk.runtime.cache import cached_file
 from amk.runtime.device import Device
+from amk.runtime.toolchain import find_cxx
 
 FLAGS = (
     "-O3",

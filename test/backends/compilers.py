@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from amk.backends.arch import ARCHS
-from amk.cli.toolchain import find_cxx, find_nvcc, find_nvrtc
+from amk.runtime.toolchain import find_cxx, find_nvcc, find_nvrtc
 
 GPUS = ("sm_80", "sm_90", "sm_120")
 needs_cxx = pytest.mark.skipif(find_cxx() is None, reason="no C++ compiler")

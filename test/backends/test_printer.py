@@ -19,10 +19,10 @@ from amk.backends.device import CONFIG_KEYS, device_text
 from amk.backends.print_program import emit_program as emit_for
 from amk.backends.printer.expressions import Variables
 from amk.backends.printer.text import spell
-from amk.cli.toolchain import find_cxx
 from amk.errors import AmkError
 from amk.interpreters.task import TaskMachine
 from amk.passes.verify_schedule import check
+from amk.runtime.toolchain import find_cxx
 from amk.schedule.expr import Expr
 
 RANGES = {"i": (0, 7), "l": (0, 40), "pos": (0, 2047), "n": (-9, 5), "big": (0, 2**31 - 2)}

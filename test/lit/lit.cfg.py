@@ -29,7 +29,7 @@ config.environment["OMP_NUM_THREADS"] = "1"  # noqa: F821
 # `REQUIRES: nvcc`, `cxx` or `gpu` in a test; `lit --param fast=1` leaves those tests out.
 fast = "fast" in lit_config.params  # noqa: F821
 sys.path.insert(0, str(repository))
-from amk.cli.toolchain import find_cxx, find_nvcc, has_gpu  # noqa: E402
+from amk.runtime.toolchain import find_cxx, find_nvcc, has_gpu  # noqa: E402
 
 for feature, present in (
     ("nvcc", find_nvcc() is not None),

@@ -17,10 +17,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from amk.backends.arch import ARCHS
 from amk.cli.amk import main
 from amk.cli.demo import _equal
-from amk.cli.toolchain import find_cxx, find_nvcc, has_gpu
 from amk.frontend.tokenizer import IncrementalDecoder
 from amk.ir.levels import Level, level_of
 from amk.ir.module import parse_module
+from amk.runtime.toolchain import find_cxx, find_nvcc, has_gpu
 
 no_compiler = pytest.mark.skipif(find_cxx() is None, reason="no C++ compiler")
 

@@ -12,7 +12,6 @@ import pytest
 from host_fake import make_program
 
 from amk.backends.program import BufferInfo, Program, StreamLayout
-from amk.cli.toolchain import find_cxx, find_nvcc
 from amk.errors import AmkError
 from amk.interpreters.numerics import chunk_bounds
 from amk.runtime.abi import Launch
@@ -20,6 +19,7 @@ from amk.runtime.cubin import Cubin, compile_cuda, device_arch
 from amk.runtime.cuda import CudaDevice
 from amk.runtime.host import build_library
 from amk.runtime.packing import Packer
+from amk.runtime.toolchain import find_cxx, find_nvcc
 
 PROGRAM = replace(make_program(), workers=3, threads=320, shared_bytes=90_000)
 

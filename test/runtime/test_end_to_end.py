@@ -11,13 +11,13 @@ import pytest
 from tiny_model import write_model
 
 import amk
-from amk.cli.toolchain import find_cxx
 from amk.errors import AmkError
 from amk.frontend.import_model import import_model
 from amk.interpreters.nn import NNRunner
 from amk.runtime.abi import TIMEOUT
 from amk.runtime.epochs import LIMIT
 from amk.runtime.model import CompiledModel
+from amk.runtime.toolchain import find_cxx
 
 no_compiler = pytest.mark.skipif(find_cxx() is None, reason="no C++ compiler")
 ARCHS = [pytest.param("host", marks=no_compiler), pytest.param("cuda", marks=pytest.mark.gpu)]

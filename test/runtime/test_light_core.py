@@ -8,7 +8,7 @@ import sys
 import pytest
 from tiny_model import write_model
 
-from amk.cli.toolchain import find_cxx
+from amk.runtime.toolchain import find_cxx
 
 SCRIPT = """
 import sys

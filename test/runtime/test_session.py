@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from host_fake import CONTEXT, EOS, HANG, SLOTS, USES, VOCAB, generated, make_program, reference
 
-from amk.cli.toolchain import find_cxx
 from amk.errors import AmkError
 from amk.runtime.cuda import CudaDevice
 from amk.runtime.device import Device
 from amk.runtime.epochs import LIMIT
 from amk.runtime.host import HostDevice, build_library
 from amk.runtime.model import CompiledModel
+from amk.runtime.toolchain import find_cxx
 
 pytestmark = pytest.mark.skipif(find_cxx() is None, reason="no C++ compiler")
 
