@@ -42,6 +42,7 @@ from xdsl.traits import NoTerminator, SymbolOpInterface, SymbolTable
 from xdsl.utils.exceptions import VerifyException
 
 from amk.dialects.memory import is_packet
+from amk.dialects.repeat import Repeat
 from amk.dialects.task_family import FamilyOp, TaskOp
 from amk.dialects.tile import verify_buffer
 
@@ -274,7 +275,7 @@ class CounterOp(IRDLOperation):
 
 
 @irdl_op_definition
-class RepeatOp(IRDLOperation):
+class RepeatOp(Repeat):
     """Its families, `count` times in order, with the index counting from 0 (the layer loop).
 
     ```mlir
@@ -285,32 +286,6 @@ class RepeatOp(IRDLOperation):
     """
 
     name = "task.repeat"
-
-    index = prop_def(StringAttr)
-    count = prop_def(IntegerAttr)
-    body = region_def("single_block")
-
-    traits = traits_def(NoTerminator())
-
-    def __init__(self, index: str, count: int, body: Region) -> None:
-        super().__init__(
-            properties={"index": StringAttr(index), "count": IntegerAttr(count, i64)},
-            regions=[body],
-        )
-
-    @classmethod
-    def parse(cls, parser: Parser) -> RepeatOp:
-        index = parser.parse_identifier()
-        parser.parse_keyword("in")
-        return cls(index, parser.parse_integer(), parser.parse_region())
-
-    def print(self, printer: Printer) -> None:
-        printer.print_string(f" {self.index.data} in {self.count.value.data} ")
-        printer.print_region(self.body)
-
-    def verify_(self) -> None:
-        if self.count.value.data <= 0:
-            raise VerifyException("a repeat needs a positive count")
 
 
 def for_each_task(

@@ -66,6 +66,7 @@ from amk.dialects.kernel import (
 )
 from amk.dialects.kernel_heavy import AttentionOp, CombineOp, ProductOp
 from amk.dialects.memory import integers, verify_memory
+from amk.dialects.repeat import Repeat
 
 BUFFER_KINDS = ("input", "constant", "state", "scratch", "output")
 PLACEMENTS = ("owned", "replicated", "reduced")
@@ -434,7 +435,7 @@ def print_arguments(printer: Printer, arguments: Sequence[Argument]) -> None:
 
 
 @irdl_op_definition
-class RepeatOp(IRDLOperation):
+class RepeatOp(Repeat):
     """Runs its phases `count` times, in order, with its index counting from 0.
 
     ```mlir
@@ -445,32 +446,6 @@ class RepeatOp(IRDLOperation):
     """
 
     name = "tile.repeat"
-
-    index = prop_def(StringAttr)
-    count = prop_def(IntegerAttr)
-    body = region_def("single_block")
-
-    traits = traits_def(NoTerminator())
-
-    def __init__(self, index: str, count: int, body: Region) -> None:
-        super().__init__(
-            properties={"index": StringAttr(index), "count": IntegerAttr(count, i64)},
-            regions=[body],
-        )
-
-    @classmethod
-    def parse(cls, parser: Parser):
-        index = parser.parse_identifier()
-        parser.parse_keyword("in")
-        return cls(index, parser.parse_integer(), parser.parse_region())
-
-    def print(self, printer: Printer) -> None:
-        printer.print_string(f" {self.index.data} in {self.count.value.data} ")
-        printer.print_region(self.body)
-
-    def verify_(self) -> None:
-        if self.count.value.data <= 0:
-            raise VerifyException("a repeat needs a positive count")
 
 
 TILE = Dialect(

@@ -9,7 +9,7 @@
 // EXCHANGE: tile.buffer @x scratch : memref<16xbf16>
 // EXCHANGE: tile.buffer @x_own scratch owned : memref<16xf32>
 // EXCHANGE: tile.buffer @partial scratch : memref<4x1x6xf32>
-// EXCHANGE: tile.buffer @keys state : memref<3x2x1x16x4xf32>
+// EXCHANGE: tile.buffer @keys state : memref<3x2x1x16x8xf32>
 // EXCHANGE: tile.phase @attention calls @attention for t in 2 args [
 // EXCHANGE: in @keys[l, t, 0, 0 : pos, 0 : 4],
 // EXCHANGE: out @keys[l, t, 0, pos, 0 : 4] if 0 == 0,

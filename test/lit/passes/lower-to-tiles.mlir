@@ -175,8 +175,8 @@ nn.model @smallest {context = 16, eos = array<i64: 2>, dtype = f32} (%token: ten
 // CHECK:        tile.buffer @x scratch : memref<16xf32>
 // CHECK:        tile.buffer @x_own scratch owned : memref<16xf32>
 // CHECK:        tile.buffer @partial scratch : memref<4x6x6xf32>
-// CHECK:        tile.buffer @keys state : memref<3x2x3x6x4xf32>
-// CHECK:        tile.buffer @values state : memref<3x2x3x6x4xf32>
+// CHECK:        tile.buffer @keys state : memref<3x2x3x6x8xf32>
+// CHECK:        tile.buffer @values state : memref<3x2x3x6x8xf32>
 // CHECK:        tile.repeat l in 3 {
 // CHECK-NEXT:     tile.phase @q_k_v calls @q_k_v for t in 4 rows args [
 // CHECK-NEXT:       in @w_q_k_v[l, t * 8 : t * 8 + 8, 0 : 12],
