@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
     ArrayAttr,
     DenseArrayBase,
     DenseIntOrFPElementsAttr,
@@ -49,6 +50,7 @@ from xdsl.traits import NoTerminator, SymbolOpInterface, SymbolTable
 from xdsl.utils.exceptions import VerifyException
 
 from amk.dialects.access import (
+    Access,
     AccessAttr,
     Argument,
     ExprAttr,
@@ -415,12 +417,23 @@ def verify_call(op: Operation, kernel_name: str, arguments: Sequence[Argument]) 
                 f"argument {number} '{argument_text(argument)}' does not fit {parameter.type}"
             )
         if isinstance(argument, AccessAttr) and isinstance(parameter.type, MemRefType):
-            rank = sum(dim.hi is not None for dim in argument.data.dims)
-            if rank != parameter.type.get_num_dims():
-                raise VerifyException(
-                    f"argument {number} '{argument.data}' has {rank} dimensions, the parameter is "
-                    f"{parameter.type}"
-                )
+            _verify_shape(number, argument.data, parameter.type)
+
+
+def _verify_shape(number: int, access: Access, type_: MemRefType) -> None:
+    """Whether a region has the dimensions of a parameter, and the sizes that are known of both."""
+    kept = [dim for dim in access.dims if dim.hi is not None]
+    if len(kept) != type_.get_num_dims():
+        raise VerifyException(
+            f"argument {number} '{access}' has {len(kept)} dimensions, the parameter is {type_}"
+        )
+    for dim, size in zip(kept, type_.get_shape(), strict=True):
+        extent = dim.end - dim.lo
+        if size != DYNAMIC_INDEX and extent.is_const and extent.value != size:
+            raise VerifyException(
+                f"argument {number} '{access}' has {extent} elements where the parameter has "
+                f"{size}: {type_}"
+            )
 
 
 def print_arguments(printer: Printer, arguments: Sequence[Argument]) -> None:

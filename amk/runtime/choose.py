@@ -89,7 +89,7 @@ def _loaded(device: Device, module: ModuleOp, weights: Weights, progress: Progre
 def _gpu_choice(arch: str, workers: int | None) -> Choice:
     gpus, reason = read_gpus()
     if not gpus:
-        raise AmkError(f"arch '{arch}' needs a GPU, but {reason}: use arch 'host' for the CPU")
+        raise AmkError(f"arch '{arch}' needs a GPU, but {reason}: run on the CPU (--device=cpu)")
     if not has_gpu():
         raise AmkError("there is a GPU, but not CuPy to use it: pip install 'amk[cuda]'")
     available = gpus[0].multiprocessors

@@ -654,3 +654,11 @@ tile.kernel @k(%x: memref<?x4xf32>, %i: index) {
 }
 // expected-error @below {{argument 0 'in @b[0, t, 0 : 4]' has 1 dimensions, the parameter is memref<?x4xf32>}}
 tile.phase @p calls @k for t in 1 args [in @b[0, t, 0 : 4], index t]
+
+// -----
+
+// A region has as many elements as the parameter says, where both are known.
+tile.kernel @k(%x: memref<?x4xf32>, %i: index) {
+}
+// expected-error @below {{argument 0 'in @b[t * 8 : t * 8 + 8, 0 : 3]' has 3 elements where the parameter has 4: memref<?x4xf32>}}
+tile.phase @p calls @k for t in 1 args [in @b[t * 8 : t * 8 + 8, 0 : 3], index t]
