@@ -17,7 +17,7 @@ from amk.dialects.access import Access, AccessAttr, Argument, Dim, ExprAttr
 from amk.dialects.memory import element_bytes, in_space, is_packet, space_of
 from amk.errors import AmkError
 from amk.ir.levels import Level
-from amk.ir.location import location_of
+from amk.ir.location import inherit_location, location_of
 from amk.passes.placement import INSTANCE, Balance, Placement
 from amk.schedule.expr import Expr
 
@@ -287,7 +287,9 @@ class Lowering:
             if plan.uses is not None:
                 plan.uses = plan.uses + 1
         name = phase.sym_name.data
-        return task.FamilyOp(name, kernel, placement.instances, placement.worker, arguments)
+        family = task.FamilyOp(name, kernel, placement.instances, placement.worker, arguments)
+        inherit_location(phase, [family])
+        return family
 
     def _at_first_tile(self, expr: Expr, placement: Placement) -> Expr:
         return expr.substitute({tile.PhaseOp.INDEX: placement.first_tile})

@@ -61,6 +61,7 @@ class Lowering:
         for op in block.ops:
             if op in self.done:
                 continue
+            self.program.origin = op
             match op:
                 case nn.ParamOp() | nn.ReturnOp() | nn.YieldOp() | nn.ArgmaxOp():
                     continue

@@ -65,7 +65,6 @@ class Packer:
 
     def __init__(self, layout: StreamLayout, order: np.ndarray | None, xp: Any = np) -> None:
         """`order` is the `row_order` of the constant."""
-        self._layout = layout
         self._xp = xp
         self._index = xp.asarray(piece_index(layout, order))
         dtype = _STORAGE[layout.dtype]

@@ -17,7 +17,6 @@ from amk.passes.tiling.program import (
     POSITION,
     ROWS,
     TileProgram,
-    is_bf16,
     padded,
     read,
     tile_rows,
@@ -370,6 +369,3 @@ class EpilogueBody:
 def exchange_output(buffer: str, element: Attribute, dim: Dim) -> Output:
     """An output that other tiles read."""
     return Output(write(buffer, dim), MemRefType(element, [DYNAMIC_INDEX]))
-
-
-__all__ = ["Output", "ProductPhase", "Source", "exchange_output", "is_bf16", "phase_name"]

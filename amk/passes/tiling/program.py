@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from xdsl.dialects.builtin import BFloat16Type, DenseIntOrFPElementsAttr, MemRefType, f32
+from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, MemRefType, f32
 from xdsl.ir import Attribute, Block, Operation, Region
 
 from amk.dialects import nn, tile
 from amk.dialects.access import Access, Dim
 from amk.dialects.memory import in_space
+from amk.ir.location import inherit_location
 from amk.passes.tiling.scalars import KernelBuilder
 from amk.schedule.expr import Expr
 
@@ -57,6 +58,8 @@ class TileProgram:
 
     def __post_init__(self) -> None:
         self.block = self.top
+        self.origin: Operation = self.model
+        """The operation that is being lowered: phases take its location."""
 
     @property
     def layer_dims(self) -> tuple[Dim, ...]:
@@ -143,10 +146,11 @@ class TileProgram:
 
     def phase(self, kernel: KernelBuilder, tiles: int, *, rows: bool) -> None:
         """Finish a kernel and append the phase that runs it."""
-        self.kernels.append(kernel.build())
-        self.block.add_op(
-            tile.PhaseOp(kernel.name, kernel.name, tiles, kernel.arguments, rows=rows)
-        )
+        code = kernel.build()
+        phase = tile.PhaseOp(kernel.name, kernel.name, tiles, kernel.arguments, rows=rows)
+        inherit_location(self.origin, [code, phase])
+        self.kernels.append(code)
+        self.block.add_op(phase)
 
     def operations(self) -> list[Operation]:
         """The operations of the lowered module."""
@@ -173,7 +177,3 @@ def read(buffer: str, *dims: Dim, guard: Expr | None = None) -> Access:
 
 def write(buffer: str, *dims: Dim, guard: Expr | None = None) -> Access:
     return Access("out", buffer, dims, guard=guard)
-
-
-def is_bf16(element: Attribute) -> bool:
-    return isinstance(element, BFloat16Type)

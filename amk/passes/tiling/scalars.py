@@ -71,9 +71,6 @@ class Scalars:
     def mul_index(self, a: SSAValue, factor: int) -> SSAValue:
         return a if factor == 1 else self.add_op(arith.MuliOp(a, self.index(factor)))
 
-    def div_index(self, a: SSAValue, divisor: int) -> SSAValue:
-        return a if divisor == 1 else self.add_op(arith.DivUIOp(a, self.index(divisor)))
-
     def mod_index(self, a: SSAValue, divisor: int) -> SSAValue:
         return self.add_op(arith.RemUIOp(a, self.index(divisor)))
 
