@@ -8,6 +8,7 @@ indices of the enclosing repeats, run-time scalars and `iter`; the operators are
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,16 @@ from xdsl.printer import Printer
 from amk.schedule.expr import Expr
 
 MODES = ("in", "out", "inout")
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][\w$.]*", re.ASCII)
+
+
+def symbol(name: str) -> str:
+    """`@name`, with the name as a string literal if it is not an identifier."""
+    if _IDENTIFIER.fullmatch(name):
+        return f"@{name}"
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'@"{escaped}"'
 
 
 def parse_expr(parser: BaseParser) -> Expr:
@@ -146,7 +157,7 @@ class Access:
         return self.map(lambda e: e.substitute(values))
 
     def __str__(self) -> str:
-        text = f"{self.mode} @{self.buffer}[{', '.join(map(str, self.dims))}]"
+        text = f"{self.mode} {symbol(self.buffer)}[{', '.join(map(str, self.dims))}]"
         if self.use is not None:
             text += f" use {self.use}"
         if self.guard is not None:

@@ -41,6 +41,7 @@ from xdsl.printer import Printer
 from xdsl.traits import NoTerminator, SymbolOpInterface, SymbolTable
 from xdsl.utils.exceptions import VerifyException
 
+from amk.dialects.access import symbol
 from amk.dialects.memory import is_packet
 from amk.dialects.repeat import Repeat
 from amk.dialects.task_family import FamilyOp, TaskOp
@@ -143,7 +144,7 @@ class ScalarOp(IRDLOperation):
 
     def print(self, printer: Printer) -> None:
         lo, hi, step = (a.value.data for a in (self.lo, self.hi, self.step))
-        printer.print_string(f" @{self.sym_name.data} in {lo} to {hi} step {step}")
+        printer.print_string(f" {symbol(self.sym_name.data)} in {lo} to {hi} step {step}")
 
     def verify_(self) -> None:
         if self.lo.value.data >= self.hi.value.data:
@@ -233,16 +234,16 @@ class BufferOp(IRDLOperation):
         )
 
     def print(self, printer: Printer) -> None:
-        printer.print_string(f" @{self.sym_name.data} {self.kind.data}")
+        printer.print_string(f" {symbol(self.sym_name.data)} {self.kind.data}")
         if self.source is not None:
-            printer.print_string(f" from @{self.source.root_reference.data}")
+            printer.print_string(f" from {symbol(self.source.root_reference.data)}")
         if self.uses is not None:
             printer.print_string(f" uses {self.uses.value.data}")
         if self.initial is not None:
             printer.print_string(" initial")
         if self.arena is not None:
             offset = self.offset.value.data if self.offset else 0
-            printer.print_string(f" in @{self.arena.data} + {offset}")
+            printer.print_string(f" in {symbol(self.arena.data)} + {offset}")
         printer.print_string(" : ")
         printer.print_attribute(self.type)
 

@@ -25,6 +25,7 @@ from amk.dialects.access import (
     parse_argument,
     parse_expr,
     parse_guard,
+    symbol,
 )
 from amk.dialects.tile import print_arguments, verify_call
 from amk.schedule.expr import Expr
@@ -163,9 +164,10 @@ def _parse_pair(parser: Parser, sign: str) -> tuple[str, Expr]:
 def _print_conditions(printer: Printer, op: _Tasks) -> None:
     print_arguments(printer, op.args.data)
     if op.waits:
-        printer.print_string(f" waits [{', '.join(f'@{c} >= {t}' for c, t in op.waits)}]")
+        printer.print_string(f" waits [{', '.join(f'{symbol(c)} >= {t}' for c, t in op.waits)}]")
     if op.signals:
-        printer.print_string(f" signals [{', '.join(f'@{c} += {k}' for c, k in op.signals)}]")
+        pairs = ", ".join(f"{symbol(c)} += {k}" for c, k in op.signals)
+        printer.print_string(f" signals [{pairs}]")
     if op.guard is not None:
         printer.print_string(f" when {op.guard.data} == 0")
 
@@ -252,8 +254,8 @@ class FamilyOp(_Tasks):
         )
 
     def print(self, printer: Printer) -> None:
-        printer.print_string(f" @{self.sym_name.data}")
-        printer.print_string(f" calls @{self.kernel_name}" if self.kernel else "")
+        printer.print_string(f" {symbol(self.sym_name.data)}")
+        printer.print_string(f" calls {symbol(self.kernel_name)}" if self.kernel_name else "")
         printer.print_string(f" for {self.index.data} in {self.count.value.data}")
         printer.print_string(f" on {self.on.data}" if self.on is not None else "")
         printer.print_string(f" {self.agent.data}" if self.agent is not None else "")
@@ -325,8 +327,8 @@ class TaskOp(_Tasks):
         )
 
     def print(self, printer: Printer) -> None:
-        printer.print_string(f" @{self.sym_name.data}")
-        printer.print_string(f" calls @{self.kernel_name}" if self.kernel else "")
+        printer.print_string(f" {symbol(self.sym_name.data)}")
+        printer.print_string(f" calls {symbol(self.kernel_name)}" if self.kernel_name else "")
         printer.print_string(f" worker {self.worker.value.data}" if self.worker is not None else "")
         printer.print_string(f" {self.agent.data}" if self.agent is not None else "")
         _print_conditions(printer, self)

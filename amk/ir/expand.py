@@ -13,6 +13,7 @@ from amk.dialects import task
 from amk.dialects.access import Access, AccessAttr
 from amk.dialects.memory import element_bytes, is_packet, space_of
 from amk.errors import AmkError
+from amk.ir.limits import check_limits
 from amk.ir.location import location_of
 from amk.schedule.builder import TableBuilder
 from amk.schedule.expr import Expr
@@ -36,12 +37,19 @@ def schedule_of(module: ModuleOp) -> task.ScheduleOp:
     """The one schedule of a module; AmkError if there is none, or more than one."""
     schedules = [op for op in module.body.block.ops if isinstance(op, task.ScheduleOp)]
     if len(schedules) != 1:
-        raise AmkError(f"expected one task.schedule in the module, found {len(schedules)}")
+        raise AmkError(
+            f"expected one task.schedule in the module, found {len(schedules)}",
+            location=location_of(module),
+        )
     return schedules[0]
 
 
 def expand(schedule: task.ScheduleOp) -> Expansion:
-    """The table of one iteration: every task of every family, in the order of the queues."""
+    """The table of one iteration: every task of every family, in the order of the queues.
+
+    Raises `AmkError` on names that are not declared, and on counts beyond `amk.ir.limits`.
+    """
+    check_limits(schedule)
     return _Expander(schedule).run()
 
 

@@ -38,6 +38,9 @@ def parse_module(
     except (UnregisteredConstructException, ValueError) as error:
         # Raised without a position by xDSL's attribute constructors: the current token is close.
         raise Diagnostic(str(error), location=parser.current_location()) from error
+    except RecursionError as error:
+        location = parser.current_location()
+        raise Diagnostic("this is nested too deeply", location=location) from error
     first = module.body.block.first_op
     if isinstance(module.location, UnknownLoc) and first is not None:
         module.location = first.location  # a module that the text does not spell out

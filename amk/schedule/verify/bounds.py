@@ -10,6 +10,7 @@ in every state, guards included.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -185,9 +186,31 @@ def _constant_write(
 
 def _touches(mine, lo: np.ndarray, hi: np.ndarray, offset: int, size: int) -> bool:
     """Whether a box of buffer `mine` has a byte in `[offset, offset + size)` of its arena."""
-    runs = np.zeros(1, np.int64)
-    for dim, extent in enumerate(mine.shape):
-        inside = np.arange(max(int(lo[dim]), 0), min(int(hi[dim]), extent), dtype=np.int64)
-        runs = (runs[:, None] * extent + inside[None, :]).ravel()
-    first = mine.offset + runs * mine.item_bytes
-    return bool(((first < offset + size) & (first + mine.item_bytes > offset)).any())
+    # The last element of the box that begins before the end, if there is one, decides.
+    end = -((mine.offset - offset - size) // mine.item_bytes)
+    last = _last_below(mine.shape, lo, hi, end)
+    return last is not None and mine.offset + (last + 1) * mine.item_bytes > offset
+
+
+def _last_below(shape: tuple[int, ...], lo: np.ndarray, hi: np.ndarray, end: int) -> int | None:
+    """The greatest row-major number below `end` of an element of a box, None if there is none."""
+    first = last = 0
+    for extent, low, high in zip(shape, lo.tolist(), hi.tolist(), strict=False):
+        low, high = max(low, 0), min(high, extent)
+        if low >= high:
+            return None
+        first, last = first * extent + low, last * extent + high - 1
+    if first >= end:
+        return None
+    if last < end:
+        return last
+    inner = math.prod(shape[1:])
+    at = min((end - 1) // inner, min(int(hi[0]), shape[0]) - 1)
+    # In row `at` all elements may lie at `end` or after it; then the row before has the last one.
+    for row in (at, at - 1):
+        if row < max(int(lo[0]), 0):
+            break
+        found = _last_below(shape[1:], lo[1:], hi[1:], end - row * inner)
+        if found is not None:
+            return row * inner + found
+    return None

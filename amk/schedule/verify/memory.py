@@ -14,8 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from amk.errors import AmkError
 from amk.schedule.table import Buffer, ScheduleTable
 from amk.schedule.verify.arrays import Rows, combine, spans, starts
+
+MAX_PIECES = 2**26
+"""Into more pieces than this regions are not cut (`AmkError`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +100,7 @@ def _cells(
             found = _byte_runs(table.buffers[number], rows, lo[rows], hi[rows])
             runs.setdefault(arena_of[number], []).append(found)
             continue
-        owner, cell, size = _grid(rows, lo[rows], hi[rows])
+        owner, cell, size = _grid(table.buffers[number], rows, lo[rows], hi[rows])
         pieces.append((owner, cell + base))
         initial.append(np.full(size, table.buffers[number].initial))
         base += size
@@ -114,7 +118,9 @@ def _cells(
     return Rows.of(owners, cells, count), base, np.concatenate(initial)
 
 
-def _grid(rows: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+def _grid(
+    buffer: Buffer, rows: np.ndarray, lo: np.ndarray, hi: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Cells of boxes of one buffer: (box of each entry, its cell, number of cells)."""
     low = np.empty_like(lo)
     size = np.empty_like(lo)
@@ -125,6 +131,7 @@ def _grid(rows: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray,
         size[:, dim] = np.searchsorted(edges, hi[:, dim]) - low[:, dim]
         shape.append(max(len(edges) - 1, 1))
     total = size.prod(axis=1)
+    _check_pieces(buffer, total)
     owner = np.repeat(np.arange(len(rows)), total)
     rest = spans(np.zeros(len(rows), np.int64), total)
     cell = np.zeros(len(owner), np.int64)
@@ -155,12 +162,22 @@ def _byte_runs(
         outer = dim < last[owner]
         sizes = np.where(outer, hi[owner, dim] - lo[owner, dim], 1)
         at = np.where(dim <= last[owner], lo[owner, dim], 0)
+        _check_pieces(buffer, sizes)
         owner, offset = np.repeat(owner, sizes), spans(np.zeros(len(sizes), np.int64), sizes)
         first = np.repeat(first + at * strides[dim + 1], sizes) + offset * strides[dim + 1]
     along = last[owner]
     length = (hi[owner, along] - lo[owner, along]) * strides[along + 1] if rank else strides[along]
     begin = buffer.offset + first * buffer.item_bytes
     return rows[owner], begin, begin + length * buffer.item_bytes
+
+
+def _check_pieces(buffer: Buffer, sizes: np.ndarray) -> None:
+    if float(sizes.sum(dtype=np.float64)) > MAX_PIECES:
+        raise AmkError(
+            f"the regions of buffer '{buffer.name}' fall into more than {MAX_PIECES} pieces; make "
+            "them whole rows, or place the buffer in memory of its own",
+            location=buffer.location or None,
+        )
 
 
 def _initial(table: ScheduleTable, members: list[int], edges: np.ndarray) -> np.ndarray:
