@@ -38,9 +38,9 @@ task.schedule @half attributes {workers = 3 : i64} {
   task.buffer @a scratch : memref<8xf32>
   task.counter @c
   task.counter @d
-  // expected-error @below {{race: left writes and read reads a[0:4] in no fixed order}}
   task.task @left worker 0 args [out @a[0 : 4]] waits [@d >= 0] signals [@c += 1]
   task.task @right worker 1 args [out @a[4 : 8]] waits [@d >= 0] signals [@c += 1]
+  // expected-error @below {{race: left writes and read reads a[0:4] in no fixed order}}
   task.task @read worker 2 args [in @a[0 : 8]] waits [@c >= 1] signals [@d += 1]
 }
 
