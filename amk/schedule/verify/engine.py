@@ -266,7 +266,8 @@ class Examiner:
             if greedy(flow, np.array([pair.first]))[pair.second] >= 0:
                 if greedy(flow, np.array([pair.second]))[pair.first] >= 0:
                     return [explain.race(self.table, case, flow, pair)]
-            elif pair in outcome.unproved:
+            elif pair in outcome.unproved and self.table.access_use[pair.first_access] < 0:
+                # A packet may be overwritten unseen where a guarded reader has polled it: cases.
                 run = escape(flow, pair.first, pair.second)
                 if run is not None:
                     return [explain.unseen(self.table, case, flow, pair, run)]
