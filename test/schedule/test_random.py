@@ -13,7 +13,7 @@ from program import table_of
 from amk.schedule.verify import KINDS, verify
 
 SKEW = 2
-PROGRAMS = int(os.environ.get("AMK_SCHEDULE_PROGRAMS", "4000"))
+PROGRAMS = int(os.environ.get("AMK_SCHEDULE_PROGRAMS", "20000"))
 FIRST = int(os.environ.get("AMK_SCHEDULE_FIRST", "0"))
 BLOCKS = 8
 
