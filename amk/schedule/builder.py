@@ -114,8 +114,8 @@ class TableBuilder:
     ) -> np.ndarray:
         """Append n tasks and return their ids [n].
 
-        `origin` and `queue` are one id or ids [n].  `index` names the instances in messages: an array
-        [n, k] or k columns.  A task with a `guard` is empty unless the guard is 0; `names` gives
+        `origin` and `queue` are one id or ids [n].  `index` names the instances in messages: an
+        array [n, k] or k columns.  A task with a `guard` is empty unless the guard is 0; `names` gives
         the family indices that occur in it, each [n].
         """
         columns = _index_columns(index)
@@ -159,7 +159,8 @@ class TableBuilder:
 
         `lo` and `hi` have one `Bound` per dimension of the buffer.  `index` gives the values [n]
         of the family indices that occur in expressions; what remains may use run-time scalars
-        and `iter`.  The access happens iff `guard` is 0.  `write` may be [n] too.  `use` is the packet use, -1 for plain.
+        and `iter`.  The access happens iff `guard` is 0.  `write` may be [n] too.  `use` is the
+        packet use, -1 for plain.
         """
         ids = np.ravel(np.asarray(tasks, np.int32))
         size = len(ids)
