@@ -16,7 +16,12 @@ from amk.runtime.cache import cached_file
 from amk.runtime.toolchain import find_nvcc
 
 _STANDARD = "--std=c++17"
-_NVRTC_OPTIONS = (_STANDARD, "--ptxas-options=-v", "--device-as-default-execution-space")
+_NVRTC_OPTIONS = (
+    _STANDARD,
+    "--ptxas-options=-v",
+    "--generate-line-info",  # for compute-sanitizer and ncu
+    "--device-as-default-execution-space",
+)
 """NVRTC up to 13.0 takes generic lambdas for host functions, which it refuses."""
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 from tiny_model import write_model
 
 import amk
+from amk.backends import emit_program
+from amk.backends.program import Program
 from amk.errors import AmkError
 from amk.frontend.import_model import import_model
 from amk.interpreters.nn import NNRunner
@@ -135,6 +139,26 @@ def test_a_launch_after_one_that_failed(compiled, expected, monkeypatch):
         list(compiled.generate([1, 2, 3], 40))
     monkeypatch.undo()
     assert list(compiled.generate(PROMPT, 20)) == expected(PROMPT, 20)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_packet_that_never_comes_is_an_error_that_names_it(tmp_path, arch, monkeypatch):
+    """Worker 1 keeps back what it sends at position 6; the launch after the error is as ever."""
+
+    def emit_faulty(module: Any, target: str) -> Program:
+        program = emit_program(module, target)
+        send = re.search(r"amk::send\(out_gate_up_out, .*;", program.source)
+        assert send is not None
+        lossy = f"if (w.id != 1 || w.pos != 6) {send[0]}"
+        return replace(program, source=program.source.replace(send[0], lossy))
+
+    monkeypatch.setattr("amk.runtime.model.emit_program", emit_faulty)
+    path = write_model(tmp_path, seed=1)
+    with amk.compile(path, arch, "f32", 32, 3, timeout=0.5) as model:
+        message = "the launch hung: worker [0-2], task 'down', position 6 .* 'gate_up_out'"
+        with pytest.raises(AmkError, match=message):
+            list(model.generate(PROMPT, 8))
+        assert list(model.generate(PROMPT, 2)) == reference(model).generate(PROMPT, 2)
 
 
 def test_epochs_just_below_the_wrap(compiled, expected):

@@ -115,6 +115,8 @@ class _Launch:
         self._unroll()
         self.not_before: list[int] = [0] * len(self.instances)
         """For each instance b the set of instances that some state with b lacks."""
+        self.moves: dict[int, list[int]] = {}
+        """What can run next in a state, for the states seen so far."""
 
     def at(self, iteration: int) -> dict[str, int]:
         steps = {s[0]: s[3] for s in self.program.scalars}
@@ -128,6 +130,7 @@ class _Launch:
             for counter, amount in task.signals:
                 totals[counter] += amount
         last: dict[int, int] = {}
+        queues: dict[int, int] = {}
         for iteration in range(self.length):
             values = self.at(iteration)
             for number, task in enumerate(program.tasks):
@@ -135,6 +138,7 @@ class _Launch:
                 me = len(self.instances)
                 made = Instance(iteration, number, queue, last.get(queue, -1))
                 last[queue] = me
+                queues[queue] = queues.get(queue, 0) | 1 << me
                 made.waits = [(c, iteration * totals[c] + t) for c, t in task.waits]
                 for counter, amount in task.signals:
                     self.amounts.setdefault(counter, []).append((1 << me, amount))
@@ -142,6 +146,8 @@ class _Launch:
                     if _value(task.guard, values) == 0 and _value(access.guard, values) == 0:
                         made.touches.append(self._touch(me, access, values))
                 self.instances.append(made)
+        self.queues = list(queues.values())
+        """The instances of each queue, which run in the order of their numbers."""
 
     def _touch(self, me: int, access: Access, values: dict[str, int]) -> Touch:
         buffer = self.program.buffers[access.buffer]
@@ -240,24 +246,34 @@ class _Launch:
         return False
 
     def _enabled(self, done: int) -> list[int]:
-        counts: dict[int, int] = {}
+        """The instances that can run next: at most the first of each queue that has not run."""
+        if done in self.moves:
+            return self.moves[done]
         result = []
-        for number, instance in enumerate(self.instances):
-            if done >> number & 1:
+        for queue in self.queues:
+            rest = queue & ~done
+            if not rest:
                 continue
-            if instance.previous >= 0 and not done >> instance.previous & 1:
+            number = (rest & -rest).bit_length() - 1
+            packets = self.instances[number].packets
+            if packets is None or packets & ~done:
                 continue
-            if instance.packets is None or instance.packets & ~done:
-                continue
-            for counter, need in instance.waits:
-                if counter not in counts:
-                    pairs = self.amounts.get(counter, [])
-                    counts[counter] = sum(k for mask, k in pairs if done & mask)
-                if counts[counter] < need:
-                    break
-            else:
+            if self._met(number, done):
                 result.append(number)
+        self.moves[done] = result
         return result
+
+    def _met(self, number: int, ran: int) -> bool:
+        """Whether the waits of an instance are met by what `ran`."""
+        for counter, need in self.instances[number].waits:
+            for mask, amount in self.amounts.get(counter, ()):
+                if need <= 0:
+                    break
+                if ran & mask:
+                    need -= amount
+            if need > 0:
+                return False
+        return True
 
     def precedes(self, first: int, second: int) -> bool:
         """Whether `first` must precede `second`."""
@@ -328,31 +344,26 @@ class _Launch:
         """Whether a target can run with `without` not in its past."""
         seen = {(0, 0)}
         stack = [(0, 0)]
+        wanted = sum(1 << target for target in targets)
         while stack:
             done, marked = stack.pop()
             for number in self._enabled(done):
-                instance = self.instances[number]
-                clean = number != without and self._clean(instance, done, marked)
+                clean = number != without and self._clean(number, done, marked)
                 if clean and number in targets:
                     return True
                 state = (done | 1 << number, marked if clean else marked | 1 << number)
-                if state not in seen:
+                if state not in seen and wanted & ~state[0]:
                     if len(seen) > self.limit:
                         raise TooBig
                     seen.add(state)
                     stack.append(state)
         return False
 
-    def _clean(self, instance: Instance, done: int, marked: int) -> bool:
-        if instance.previous >= 0 and marked >> instance.previous & 1:
+    def _clean(self, number: int, done: int, marked: int) -> bool:
+        previous = self.instances[number].previous
+        if previous >= 0 and marked >> previous & 1:
             return False
-        usable = done & ~marked
-        for counter, need in instance.waits:
-            if need <= 0:
-                continue
-            if sum(k for mask, k in self.amounts.get(counter, []) if usable & mask) < need:
-                return False
-        return True
+        return not marked or self._met(number, done & ~marked)
 
     def _undefined(self) -> bool:
         initial: set[Byte] = set()

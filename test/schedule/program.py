@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from amk.schedule import ScheduleTable, TableBuilder, parse
+import numpy as np
+
+from amk.schedule import Expr, ScheduleTable, TableBuilder, parse
 
 Bound = int | str
 
@@ -66,18 +68,32 @@ def table_of(program: Program) -> ScheduleTable:
         )  # fmt: skip
     for number in range(program.counters):
         b.counter(f"c{number}")
-    for number, task in enumerate(program.tasks):
-        queue = b.single_queues(1) if task.queue is None else b.queue(task.queue)
-        ids = b.tasks(b.origin(f"t{number}"), queue, guard=_expr(task.guard))
-        for counter, threshold in task.waits:
-            b.waits(ids, counter, threshold)
-        for counter, amount in task.signals:
-            b.signals(ids, counter, amount)
-        for a in task.accesses:
-            lo, hi = [_expr(e) for e in a.lo], [_expr(e) for e in a.hi]
-            b.access(ids, a.buffer, a.write, lo, hi, guard=_expr(a.guard), use=a.use)
+    tasks = program.tasks
+    for number in range(len(tasks)):
+        b.origin(f"t{number}")
+    queues = [b.single_queues(1)[0] if t.queue is None else b.queue(t.queue) for t in tasks]
+    b.tasks(np.arange(len(tasks)), np.array(queues), guard=_bounds([t.guard for t in tasks]))
+    waits = [(number, *wait) for number, task in enumerate(tasks) for wait in task.waits]
+    signals = [(number, *signal) for number, task in enumerate(tasks) for signal in task.signals]
+    if waits:
+        b.waits(*np.array(waits).T)
+    if signals:
+        b.signals(*np.array(signals).T)
+    every = [(number, a) for number, task in enumerate(tasks) for a in task.accesses]
+    for rank in sorted({len(a.lo) for _, a in every}):
+        # Only accesses to packets need their order, and packet buffers have one rank.
+        rows = [(number, a) for number, a in every if len(a.lo) == rank]
+        b.access(
+            np.array([number for number, _ in rows]), np.array([a.buffer for _, a in rows]),
+            np.array([a.write for _, a in rows]),
+            [_bounds([a.lo[dim] for _, a in rows]) for dim in range(rank)],
+            [_bounds([a.hi[dim] for _, a in rows]) for dim in range(rank)],
+            guard=_bounds([a.guard for _, a in rows]), use=np.array([a.use for _, a in rows]),
+        )  # fmt: skip
     return b.build()
 
 
-def _expr(bound: Bound):
-    return bound if isinstance(bound, int) else parse(bound)
+def _bounds(bounds: list[Bound]) -> np.ndarray | list[Expr | int]:
+    if any(isinstance(bound, str) for bound in bounds):
+        return [parse(bound) if isinstance(bound, str) else bound for bound in bounds]
+    return np.array(bounds)

@@ -126,8 +126,8 @@ def shared_bytes(config: Mapping[str, int]) -> int:
     size = config["kSlots"] * config["kSlotBytes"]
     size = _align(size, 128) + max(SLICES * config["kOperandBytes"], config["kScoreBytes"])
     size = _align(size, 16) + 4 * 4 * (4 * (SLICES * 8 + 8) + 3 * SLICES)  # reductions
-    size = _align(size, 8) + 2 * 8 * config["kSlots"]  # barriers
-    size += 4 * (4 + 1 + 1 + 2)  # arrivals, flags, results of argmax
+    size = _align(size, 8) + 8 * (2 * config["kSlots"] + 4 + 1)  # barriers: ring, batches, end
+    size += 4 * (1 + 2)  # flag, results of argmax
     return _align(_align(size, 16) + (config["kPrivateBytes"] or 16), 128)
 
 

@@ -31,22 +31,27 @@ AMK_DEVICE bool consumers_any(bool flag) {
   return any != 0;
 }
 
-// Counters in shared memory: the arrivals of warps.
-AMK_DEVICE uint32_t count_arrival(uint32_t* counter) {
-  uint32_t before;
-  asm volatile("atom.acq_rel.cta.shared::cta.add.u32 %0, [%1], 1;"
-               : "=r"(before)
-               : "r"(shared_address(counter))
-               : "memory");
-  return before;
+// Arrives like `barrier_arrive`; true for the arrival that completes the phase.
+AMK_DEVICE bool barrier_arrive_last(uint64_t* bar) {
+  uint32_t pending;
+  asm volatile(
+      "{\n.reg .b64 before;\nmbarrier.arrive.shared::cta.b64 before, [%1];\n"
+      "mbarrier.pending_count.b64 %0, before;\n}"
+      : "=r"(pending)
+      : "r"(shared_address(bar))
+      : "memory");
+  return pending == 1;
 }
-AMK_DEVICE uint32_t arrivals(const uint32_t* counter) {
-  uint32_t n;
-  asm volatile("ld.acquire.cta.shared::cta.u32 %0, [%1];"
-               : "=r"(n)
-               : "r"(shared_address(counter))
-               : "memory");
-  return n;
+// Whether the phase of that parity has ended; what its arrivals released is then visible.
+AMK_DEVICE bool barrier_done(uint64_t* bar, uint32_t parity) {
+  uint32_t done;
+  asm volatile(
+      "{\n.reg .pred p;\nmbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, p;\n}"
+      : "=r"(done)
+      : "r"(shared_address(bar)), "r"(parity)
+      : "memory");
+  return done != 0;
 }
 
 }  // namespace amk

@@ -34,9 +34,9 @@ struct alignas(128) Block {
   alignas(128) unsigned char scratch[kScratchBytes];
   alignas(16) Reduction reductions[kBatchBuffers];
   uint64_t full[kSlots], empty[kSlots];
-  uint32_t arrived[kBatchBuffers];
+  uint64_t arrived[kBatchBuffers];  // of the warps at a batch
+  uint64_t leaving;                 // the consumers have ended
   volatile uint32_t poisoned;  // a wait of this worker timed out, or another worker failed
-  volatile uint32_t leaving;   // the consumers have ended
   int chosen[2];               // results of argmax, by turns
   alignas(16) unsigned char state[config::kPrivateBytes > 0 ? config::kPrivateBytes : 16];
 };

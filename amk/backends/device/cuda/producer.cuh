@@ -16,7 +16,7 @@ struct Producer {
   AMK_DEVICE bool push(const unsigned char* from, int bytes) {
     Block& b = block();
     while (any_copier(!stage_done(&b.empty[slot], parity ^ 1))) {
-      if (!any_copier(b.leaving != 0)) continue;
+      if (!any_copier(barrier_done(&b.leaving, 0))) continue;
       left = true;
       return false;
     }

@@ -13,15 +13,18 @@ AMK_DEVICE void run(const Buffers& buffers, const Launch* launch, Status* status
     barrier_init(&b.full[i], kCopyLanes);
     barrier_init(&b.empty[i], 1);
   }
-  if (thread < kBatchBuffers) b.arrived[thread] = 0;
-  if (thread == 0) b.poisoned = b.leaving = 0;
+  if (thread < kBatchBuffers) barrier_init(&b.arrived[thread], kSlices);
+  if (thread == 0) {
+    barrier_init(&b.leaving, 1);
+    b.poisoned = 0;
+  }
   publish_barriers();
   __syncthreads();
 
   if (thread < kConsumerThreads) {
     Worker w(launch, status);
     compute(w, buffers);
-    if (w.leader()) b.leaving = 1;
+    if (w.leader()) barrier_arrive(&b.leaving);
   } else if (thread % 32 < kCopyLanes) {
     Producer p(launch);
     feed(p, buffers);

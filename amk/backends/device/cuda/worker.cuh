@@ -148,20 +148,20 @@ struct Worker {
   // arrived at the batch after it only when it had finished.
   AMK_DEVICE void open_batch() {
     constexpr uint32_t kBack = kBatchBuffers - 1;
-    if (batch < kBack) return;
-    const uint32_t done = batch - kBack;
-    const uint32_t target = (done / kBatchBuffers + 1) * kSlices;
-    while (static_cast<int>(arrivals(&block().arrived[done % kBatchBuffers]) - target) < 0) {
+    if (batch >= kBack) {
+      while (!arrived(batch - kBack)) {
+      }
     }
   }
-  // True for the one warp that arrives last.
+  // True for the one warp that arrives last; it sees what all of them wrote.
   AMK_DEVICE bool close_batch() {
-    uint32_t before = 0;
     __syncwarp();
-    if (lane() == 0) before = count_arrival(&block().arrived[batch % kBatchBuffers]);
-    before = __shfl_sync(kAllLanes, before, 0);
-    __syncwarp();
-    return before % kSlices == kSlices - 1;
+    bool completes = false;
+    if (lane() == 0) completes = barrier_arrive_last(&block().arrived[batch % kBatchBuffers]);
+    if (!__shfl_sync(kAllLanes, completes, 0)) return false;
+    while (!arrived(batch)) {
+    }
+    return true;
   }
   AMK_DEVICE void next_batch() { ++batch; }
 
@@ -173,6 +173,12 @@ struct Worker {
 
  private:
   static constexpr uint32_t kSpinsPerCheck = 256;
+
+  // Whether all warps arrived at batch b, which is at most one use of its buffer behind.
+  AMK_DEVICE static bool arrived(uint32_t b) {
+    return barrier_done(&block().arrived[b % kBatchBuffers], b / kBatchBuffers & 1);
+  }
+
   uint32_t base;
   int steps, task = 0, slot, turn = 0;
   uint32_t parity = 0, batch = 0;

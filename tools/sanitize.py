@@ -1,0 +1,107 @@
+"""Runs small random models on this GPU under compute-sanitizer and summarises what it reports.
+
+    python tools/sanitize.py [--tools memcheck racecheck] [--tokens 10] [--workers 3]
+
+Float32 and bf16, a launch of several tokens each. Every distinct place that a tool reports is
+printed once, with how often it was reported; the exit status is 1 if there is any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 144,
+    "intermediate_size": 176,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 24,
+    "vocab_size": 203,
+    "max_position_embeddings": 128,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+    "torch_dtype": "float32",
+}
+REPORT = re.compile(
+    r"========= (?:Error|Warning|Invalid|Program hit)[^\n]*(?:\n=========  [^\n]*)*"
+)
+    r"========= (?:Error|Warning|Invalid|Program hit)[^\n]*(?:\n=========  [^\n]*)*"
+)
+THREAD = re.compile(r"by thread \([^)]*\) in block \([^)]*\)|0x[0-9a-f]+|by [Tt]hread \([^)]*\)")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tools", nargs="*", default=["memcheck", "racecheck"])
+    parser.add_argument("--tokens", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--run", metavar="MODEL", help="run the models, without a tool")
+    arguments = parser.parse_args()
+    if arguments.run:
+        run_models(Path(arguments.run), arguments.tokens, arguments.workers)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="amk-") as folder:
+        write_model(Path(folder))
+        return max(sanitize(tool, folder, arguments) for tool in arguments.tools)
+
+
+def write_model(folder: Path) -> None:
+    from safetensors.numpy import save_file
+
+    from amk.frontend.config import parse_config
+    from amk.frontend.import_model import parameter_shapes
+
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    rng = np.random.default_rng(0)
+    shapes = parameter_shapes(parse_config(CONFIG, "the small model"))
+    tensors = {
+        key: (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
+        for key, shape in sorted(shapes.items())
+    }
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def run_models(model: Path, tokens: int, workers: int) -> None:
+    import amk
+
+    for dtype in ("f32", "bf16"):
+        with amk.compile(model, "cuda", dtype, 64, workers, timeout=60.0) as compiled:
+            generated = list(compiled.generate([1, 2, 3], tokens))
+        print(f"{dtype}: {len(generated)} tokens, {generated[:8]}", flush=True)
+
+
+def sanitize(tool: str, model: str, arguments: argparse.Namespace) -> int:
+    """Runs the models under `tool` and prints what it says; 1 if it reports anything."""
+    command = ["compute-sanitizer", "--tool", tool, "--print-limit", "100000"]
+    command += [sys.executable, __file__, "--run", model]
+    command += ["--tokens", str(arguments.tokens), "--workers", str(arguments.workers)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    text = result.stdout + result.stderr
+    places = Counter(THREAD.sub("…", report) for report in REPORT.findall(text))
+    for line in text.splitlines():
+        if not line.startswith("========="):
+            print(line)
+    for report, times in places.most_common(40):
+        print(f"{times} x {report}")
+    summary = [line for line in text.splitlines() if "SUMMARY" in line]
+    print(f"{tool}: {' '.join(summary) or 'no summary'}", flush=True)
+    clean = bool(summary) and all(re.search(r"SUMMARY: (0 |.*\b0 err)", s) for s in summary)
+    return 0 if clean and result.returncode == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
