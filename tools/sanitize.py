@@ -39,8 +39,6 @@ CONFIG = {
 REPORT = re.compile(
     r"========= (?:Error|Warning|Invalid|Program hit)[^\n]*(?:\n=========  [^\n]*)*"
 )
-    r"========= (?:Error|Warning|Invalid|Program hit)[^\n]*(?:\n=========  [^\n]*)*"
-)
 THREAD = re.compile(r"by thread \([^)]*\) in block \([^)]*\)|0x[0-9a-f]+|by [Tt]hread \([^)]*\)")
 
 
