@@ -115,8 +115,8 @@ class TableBuilder:
         """Append n tasks and return their ids [n].
 
         `origin` and `queue` are one id or ids [n].  `index` names the instances in messages: an
-        array [n, k] or k columns.  A task with a `guard` is empty unless the guard is 0; `names` gives
-        the family indices that occur in it, each [n].
+        array [n, k] or k columns.  A task with a `guard` is empty unless the guard is 0; `names`
+        gives the family indices that occur in it, each [n].
         """
         columns = _index_columns(index)
         size = max([np.size(queue)] + [np.size(c) for c in columns])
