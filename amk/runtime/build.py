@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import StringIO
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
@@ -23,6 +24,7 @@ from amk.runtime.constants import (
     Weights,
     constants_of,
     layer_count,
+    layer_shape,
     layer_values,
     row_order,
     source_values,
@@ -30,6 +32,7 @@ from amk.runtime.constants import (
 from amk.runtime.device import Device
 from amk.runtime.packing import Packer
 from amk.runtime.progress import Progress, silent
+from amk.runtime.staging import Upload, chunks_of
 
 LOGITS_SLOTS = 16
 """Rows of the ring of logits: the positions of one launch of `CompiledModel.logits`."""
@@ -113,39 +116,65 @@ def load_constants(
     wanted = [info for info in device.program.buffers if info.kind == "constant"]
     total = sum(info.nbytes for info in wanted) or 1
     done = 0
-    with progress("loading the weights") as advance, device.loading():
+    with progress("loading the weights") as advance, device.loading() as upload:
         for info in wanted:
             op = constants.get(info.source or "")
             if op is None:
                 raise AmkError(f"buffer '{info.name}' of the program has no constant to fill it")
-            layers = _load_packed if info.stream else _load_plain
-            for bytes_loaded in layers(info, op, weights, device):
+            if op.kind.data != "rows":
+                parts = _load_table(info, op, weights, device)
+            elif info.stream is None:
+                parts = _load_plain(info, op, weights, device, upload)
+            else:
+                parts = _load_packed(info, op, weights, device, upload)
+            for bytes_loaded in parts:
                 done += bytes_loaded
                 advance(done / total)
 
 
-def _load_plain(
+def _load_table(
     info: BufferInfo, op: ConstantOp, weights: Weights, device: Device
 ) -> Iterator[int]:
-    """Fill a buffer with the values as they are; yields the bytes of each layer."""
+    """Fill a buffer with values that no parameter holds; yields its bytes."""
+    target = device.array(info.name)
+    target[...] = device.xp.asarray(layer_values(op, weights, 0))
+    yield info.nbytes
+
+
+def _load_plain(
+    info: BufferInfo, op: ConstantOp, weights: Weights, device: Device, upload: Upload
+) -> Iterator[int]:
+    """Fill a buffer with the rows as they are, or in their order; yields the bytes of each layer.
+
+    Rows that the parameters leave at the end are zero from the start.
+    """
     layers = layer_count(op)
-    target = device.array(info.name).reshape(layers, -1)
+    target = device.array(info.name).reshape(layers, *layer_shape(op))
     for layer in range(layers):
-        target[layer] = device.xp.asarray(layer_values(op, weights, layer).reshape(-1))
+        sources = list(source_values(op, weights, layer))
+        order = row_order(op, [len(values) for values in sources])
+        places = None if order is None else device.xp.asarray(np.argsort(order))
+        row = 0
+        for values in sources:
+            for part in chunks_of(values):
+                rows = slice(row, row + len(part))
+                target[layer][rows if places is None else places[rows]] = upload(part)
+                row += len(part)
         yield info.nbytes // layers
 
 
 def _load_packed(
-    info: BufferInfo, op: ConstantOp, weights: Weights, device: Device
+    info: BufferInfo, op: ConstantOp, weights: Weights, device: Device, upload: Upload
 ) -> Iterator[int]:
     """Fill a streamed buffer; yields the bytes of each layer."""
     assert info.stream is not None
     target = device.array(info.name).reshape(layer_count(op), info.stream.layer_bytes)
-    sources = list(source_values(op, weights, 0))
+    sources: Iterable[Any] = list(source_values(op, weights, 0))
     packer = Packer(info.stream, row_order(op, [len(values) for values in sources]), device.xp)
-    packer.pack(sources, target[0])
-    del sources
-    yield info.stream.layer_bytes
-    for layer in range(1, len(target)):
-        packer.pack(source_values(op, weights, layer), target[layer])
+    for layer in range(len(target)):
+        if layer > 0:
+            sources = source_values(op, weights, layer)
+        packer.pack(
+            (upload(part) for values in sources for part in chunks_of(values)), target[layer]
+        )
         yield info.stream.layer_bytes

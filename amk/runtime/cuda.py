@@ -15,6 +15,7 @@ from amk.errors import AmkError
 from amk.runtime.abi import Launch, Status, StatusValues, copy_status
 from amk.runtime.cubin import cached_cubin, device_arch
 from amk.runtime.device import HOST_SPACES, Device
+from amk.runtime.staging import CHUNK_BYTES, LOADING_CHUNKS, Staging, Upload, pinned
 
 _POLL_SECONDS = 50e-6
 _NOT_READY = 600
@@ -60,7 +61,6 @@ class CudaDevice(Device):
         """Compile and load the kernel, check that it can be resident, and allocate its buffers."""
         cupy = _cupy()
         self.xp = cupy
-        self._pinned: list[Any] = []
         with _gpu_errors("loading the kernel"):
             self._stream = cupy.cuda.Stream(non_blocking=True)
             self._kernel = self._load(program)
@@ -135,11 +135,15 @@ class CudaDevice(Device):
             self._stream.synchronize()
 
     @contextmanager
-    def loading(self) -> Iterator[None]:
+    def loading(self) -> Iterator[Upload]:
         """Surrounds the filling of buffers through `array`, which is complete at the end."""
         with _gpu_errors("loading the weights"), self._stream:
-            yield
-            self._stream.synchronize()
+            staging = Staging(self.xp, self._stream)
+            try:
+                yield staging.upload
+                self._stream.synchronize()
+            finally:
+                staging.close()
         self.xp.get_default_memory_pool().free_all_blocks()
 
     def close(self) -> None:
@@ -180,13 +184,8 @@ class CudaDevice(Device):
 
     def _pin(self, size: int) -> np.ndarray:
         """Zeroed host memory that the GPU reads and writes; its address is the same on both."""
-        runtime = self.xp.cuda.runtime
         with _gpu_errors("allocating pinned memory"):
-            memory = self.xp.cuda.PinnedMemory(
-                size, runtime.hostAllocMapped | runtime.hostAllocPortable
-            )
-        self._pinned.append(memory)  # freed with this object
-        array = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(memory.ptr))
+            array = pinned(self.xp, size)
         array[...] = 0
         return array
 
@@ -202,9 +201,8 @@ def _check_memory(program: Program) -> None:
     """One line that says how much is needed and free, before anything is allocated."""
     cupy = _cupy()
     needed = sum(info.nbytes for info in program.buffers if info.space not in HOST_SPACES)
-    # While a streamed constant is packed, one layer of it is there twice, with an index.
-    packing = max((info.stream.layer_bytes for info in program.buffers if info.stream), default=0)
-    needed += packing + packing // 16
+    constants = [info.nbytes for info in program.buffers if info.kind == "constant"]
+    needed += LOADING_CHUNKS * min(CHUNK_BYTES, max(constants, default=0))
     free, total = cupy.cuda.runtime.memGetInfo()
     free += cupy.get_default_memory_pool().free_bytes()
     if needed > free:

@@ -12,6 +12,7 @@ import numpy as np
 
 from amk.backends.program import BufferInfo, Program
 from amk.runtime.abi import Launch, Status, StatusValues
+from amk.runtime.staging import Upload
 
 PACKET_SPACES = ("packet", "host_packet")
 HOST_SPACES = ("host", "host_packet")
@@ -55,9 +56,12 @@ class Device(ABC):
         """Zeroed bytes (uint8 [nbytes]) for a buffer."""
 
     @contextmanager
-    def loading(self) -> Iterator[None]:
-        """Surrounds the filling of buffers through `array`, which is complete at the end."""
-        yield
+    def loading(self) -> Iterator[Upload]:
+        """Surrounds the filling of buffers through `array`, which is complete at the end.
+
+        Yields a function that brings rows of weights into the memory of the device.
+        """
+        yield lambda values: values
 
     def _clear_status(self) -> None:
         """Make the status that of a launch that has not failed."""

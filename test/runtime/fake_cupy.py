@@ -35,13 +35,21 @@ class DeviceArray:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.values.dtype
+
     def __getitem__(self, key: Any) -> DeviceArray:
-        return DeviceArray(self.values[key])
+        return DeviceArray(self.values[_on_host(key)])
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if isinstance(value, np.ndarray):
-            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
-        self.values[key] = value.values if isinstance(value, DeviceArray) else value
+        self.values[_on_host(key)] = _on_host(value)
+
+    def __add__(self, other: Any) -> DeviceArray:
+        return DeviceArray(self.values + _on_host(other))
+
+    def __mul__(self, other: Any) -> DeviceArray:
+        return DeviceArray(self.values * _on_host(other))
 
     def view(self, dtype: Any) -> DeviceArray:
         return DeviceArray(self.values.view(dtype))
@@ -54,6 +62,13 @@ class DeviceArray:
         assert values.dtype == self.values.dtype
         assert self.values.flags.c_contiguous
         self.values[...] = values
+
+
+def _on_host(value: Any) -> Any:
+    """The values of a device array; a number, a slice or None as it is."""
+    if isinstance(value, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    return value.values if isinstance(value, DeviceArray) else value
 
 
 class Stream:
@@ -77,6 +92,9 @@ class Event:
 
     def record(self, stream: Stream) -> None:
         self.thread = RawKernel.running
+
+    def synchronize(self) -> None:
+        pass
 
 
 def _event_query(event: Event) -> int:
@@ -164,9 +182,8 @@ def module() -> types.ModuleType:
     cupy.zeros = lambda shape, dtype: DeviceArray(np.zeros(shape, dtype))
     cupy.asarray = lambda values: DeviceArray(np.array(values))
     cupy.asnumpy = lambda array, stream=None: array.values.copy()
-    cupy.take = lambda a, index, axis, out: np.take(
-        a.values, index.values, axis=axis, out=out.values
-    )
+    cupy.empty = lambda shape, dtype: DeviceArray(np.full(shape, 0x5A, dtype))
+    cupy.ascontiguousarray = lambda array: DeviceArray(np.ascontiguousarray(array.values))
     cupy.get_default_memory_pool = _Pool
     cupy.RawModule = RawModule
     cupy.cuda = types.SimpleNamespace(

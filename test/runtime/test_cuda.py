@@ -10,15 +10,22 @@ import fake_cupy
 import numpy as np
 import pytest
 from host_fake import make_program
+from tiny_model import write_model
 
+from amk.backends import emit_program
 from amk.backends.program import BufferInfo, Program, StreamLayout
 from amk.errors import AmkError
+from amk.frontend.checkpoint import open_checkpoint
+from amk.frontend.import_model import import_model
 from amk.interpreters.numerics import chunk_bounds
 from amk.runtime.abi import Launch
+from amk.runtime.build import load_constants, lower
+from amk.runtime.constants import constants_of, layer_count, layer_values
 from amk.runtime.cubin import Cubin, compile_cuda, device_arch
 from amk.runtime.cuda import CudaDevice
 from amk.runtime.host import build_library
-from amk.runtime.packing import Packer
+from amk.runtime.packing import Packer, unpack
+from amk.runtime.staging import Staging, chunks_of
 from amk.runtime.toolchain import find_cxx, find_nvcc
 
 PROGRAM = replace(make_program(), workers=3, threads=320, shared_bytes=90_000)
@@ -87,8 +94,54 @@ def test_packs_on_the_device_as_on_the_host(cupy, columns):
     expected = np.empty(layout.layer_bytes, np.uint8)
     Packer(layout, None).pack([matrix], expected)
     packed = cupy.zeros(layout.layer_bytes, np.uint8)
-    Packer(layout, None, cupy).pack([matrix[:5], matrix[5:]], packed)
+    upload = Staging(cupy, cupy.cuda.Stream(non_blocking=True)).upload
+    Packer(layout, None, cupy).pack([upload(matrix[:5]), upload(matrix[5:])], packed)
     np.testing.assert_array_equal(packed.values, expected)
+
+
+def test_uploads_by_turns_through_pinned_buffers_that_grow(cupy):
+    staging = Staging(cupy, cupy.cuda.Stream(non_blocking=True))
+    rng = np.random.default_rng(0)
+    given = [
+        rng.integers(0, 2**16, shape, np.uint16) for shape in ((7, 3), (100, 64), (1, 9), (20,))
+    ]
+    uploaded = [staging.upload(values) for values in given]
+    for values, result in zip(given, uploaded, strict=True):
+        np.testing.assert_array_equal(result.values, values)
+    assert staging.upload(uploaded[0]) is uploaded[0]  # it is on the device already
+    staging.close()
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_loads_every_constant_of_a_model(tmp_path, monkeypatch, dtype):
+    # Runs of a few rows, so that every tensor comes in several.
+    monkeypatch.setattr("amk.runtime.staging.CHUNK_BYTES", 1000)
+    checkpoint = open_checkpoint(write_model(tmp_path))
+    module = import_model(checkpoint, dtype=dtype)
+    lower(module, 3, "sm_90")
+    program = emit_program(module, "sm_90")
+    device = CudaDevice(replace(program, source=PROGRAM.source))
+    load_constants(module, checkpoint, device)
+    constants = constants_of(module)
+    for info in program.buffers:
+        if info.kind != "constant":
+            continue
+        op = constants[info.source or ""]
+        for layer in range(layer_count(op)):
+            expected = layer_values(op, checkpoint, layer)
+            loaded = device.memory[info.name].values.reshape(layer_count(op), -1)[layer]
+            if info.stream is not None:
+                loaded = unpack(info.stream, loaded)
+            np.testing.assert_array_equal(loaded.view(expected.dtype).ravel(), expected.ravel())
+
+
+def test_weights_are_loaded_in_runs_of_rows_of_bounded_size(monkeypatch):
+    monkeypatch.setattr("amk.runtime.staging.CHUNK_BYTES", 64)
+    matrix = np.arange(70, dtype=np.float32).reshape(7, 10)
+    parts = list(chunks_of(matrix[:, :5]))
+    assert [len(part) for part in parts] == [3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate(parts), matrix[:, :5])
+    assert [len(part) for part in chunks_of(np.zeros((2, 100), np.float32))] == [1, 1]
 
 
 def with_buffer(info: BufferInfo) -> Program:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from amk.backends.program import StreamLayout
 from amk.interpreters.numerics import STEP_COLUMNS, chunk_bounds
-from amk.runtime.packing import Packer, piece_index, unpack
+from amk.runtime.packing import Packer, unpack
 
 STORAGE = {"f32": np.float32, "bf16": np.uint16}
 
@@ -61,7 +61,7 @@ def test_packs_as_the_formula_says_and_unpacks(rows, columns, dtype, instances, 
     np.testing.assert_array_equal(unpack(layout, out), matrix)
 
 
-def test_applies_the_row_order_and_reuses_its_buffers():
+def test_applies_the_row_order_to_rows_that_come_in_parts():
     layout = layout_of(20, 70, "f32", 3)
     rng = np.random.default_rng(0)
     order = rng.permutation(20)
@@ -69,15 +69,15 @@ def test_applies_the_row_order_and_reuses_its_buffers():
     for _ in range(2):
         matrix = rng.standard_normal((20, 70)).astype(np.float32)
         out = np.empty(layout.layer_bytes, np.uint8)
-        packer.pack([matrix], out)
+        packer.pack([matrix[:1], matrix[1:9], matrix[9:]], out)
         np.testing.assert_array_equal(out, literal_pack(layout, matrix[order]))
         np.testing.assert_array_equal(unpack(layout, out, order), matrix)
 
 
 def test_every_piece_stands_once():
     layout = layout_of(49, 300, "bf16", 5)
-    index = piece_index(layout)
-    np.testing.assert_array_equal(np.sort(index), np.arange(layout.layer_bytes // 64))
+    places = Packer(layout, None).places(0, 56).reshape(-1)
+    np.testing.assert_array_equal(np.sort(places), np.arange(layout.layer_bytes // 64))
 
 
 def test_rows_that_the_sources_leave_are_zero():
