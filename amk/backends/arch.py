@@ -26,6 +26,8 @@ class Arch:
     bandwidth: float
     registers: int = 65536
     """Registers of one multiprocessor."""
+    packing: str = "interleaved"
+    """How streamed weights are packed, see `amk.backends.program.StreamLayout`."""
 
     @property
     def is_gpu(self) -> bool:
@@ -59,7 +61,7 @@ ARCHS: dict[str, Arch] = {
 }
 """GPU architectures by name. Copies are 16-byte `cp.async` below 9.0, bulk copies from there on."""
 
-HOST = Arch("host", "host", "", 256 * KIB, 0, 4, 0.0)
+HOST = Arch("host", "host", "", 256 * KIB, 0, 4, 0.0, packing="blocks")
 """The C++ target: one thread for each worker."""
 
 

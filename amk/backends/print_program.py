@@ -55,7 +55,7 @@ def resources(module: ModuleOp, arch: Arch) -> Plan:
     if arch.is_gpu:
         for family in families.values():
             _check_copies(family, buffers, arch)
-    streams = _stream_layouts(families, buffers)
+    streams = _stream_layouts(families, buffers, arch)
     config = choose_config(schedule, streams, buffers, [*families.values()], arch)
     return Plan(schedule, families, buffers, streams, config)
 
@@ -143,7 +143,7 @@ def _check_copies(family: Family, buffers: Mapping[str, Buffer], arch: Arch) -> 
 
 
 def _stream_layouts(
-    families: Mapping[task.FamilyOp, Family], buffers: Mapping[str, Buffer]
+    families: Mapping[task.FamilyOp, Family], buffers: Mapping[str, Buffer], arch: Arch
 ) -> dict[str, StreamLayout]:
     """How each streamed constant is packed: for the family that reads it."""
     layouts: dict[str, StreamLayout] = {}
@@ -161,6 +161,7 @@ def _stream_layouts(
                 dtype=buffer.element,
                 instances=family.op.instances,
                 chunk_bounds=chunk_bounds(columns, buffer.element),
+                packing=arch.packing,
             )
             if layouts.setdefault(buffer.name, layout) != layout:
                 raise AmkError(f"@{buffer.name} is streamed by two families in different ways")

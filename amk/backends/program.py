@@ -12,6 +12,8 @@ ROW_BLOCK = 8
 """Rows of one block of a streamed product."""
 STEP_BYTES = 512
 """Bytes of one step of a row block: 8 rows, 4 lanes, 16 bytes each."""
+PACKINGS = ("interleaved", "blocks")
+"""Orders of packed weights, see `StreamLayout`: of GPUs and of the host."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,13 @@ class StreamLayout:
     """How one streamed constant is packed: in the order in which each instance consumes it.
 
     The row blocks of a layer are dealt evenly: instance i owns blocks (i * blocks) // instances up
-    to ((i + 1) * blocks) // instances. For each position u within an instance's blocks and each
-    chunk c of columns, the chunks of all instances that have such a block stand next to each other.
+    to ((i + 1) * blocks) // instances. `packing` is one of `PACKINGS`:
+
+    - "interleaved": for each position u within an instance's blocks and each chunk c of columns,
+      the chunks of all instances that have such a block stand next to each other; a step holds
+      eight rows of four lanes of 16 bytes.
+    - "blocks": one block after another, so each instance has one run of memory; a step holds, for
+      each column of a lane and each lane, the values of the eight rows.
     """
 
     layers: int
@@ -30,6 +37,7 @@ class StreamLayout:
     instances: int
     chunk_bounds: tuple[int, ...]
     """Steps [chunk_bounds[c], chunk_bounds[c + 1]) are chunk c."""
+    packing: str = "interleaved"
 
     @property
     def blocks(self) -> int:

@@ -20,6 +20,7 @@ from amk.dialects.task import FamilyOp, ScheduleOp, TaskOp, for_each_task
 from amk.dialects.tile import ConstantOp
 from amk.errors import AmkError
 from amk.ir.module import verify_module
+from amk.runtime.block_packing import packer_of
 from amk.runtime.constants import (
     Weights,
     constants_of,
@@ -30,7 +31,6 @@ from amk.runtime.constants import (
     source_values,
 )
 from amk.runtime.device import Device
-from amk.runtime.packing import Packer
 from amk.runtime.progress import Progress, silent
 from amk.runtime.staging import Upload, chunks_of
 
@@ -170,7 +170,7 @@ def _load_packed(
     assert info.stream is not None
     target = device.array(info.name).reshape(layer_count(op), info.stream.layer_bytes)
     sources: Iterable[Any] = list(source_values(op, weights, 0))
-    packer = Packer(info.stream, row_order(op, [len(values) for values in sources]), device.xp)
+    packer = packer_of(info.stream, row_order(op, [len(values) for values in sources]), device.xp)
     for layer in range(len(target)):
         if layer > 0:
             sources = source_values(op, weights, layer)

@@ -6,7 +6,6 @@ import ctypes
 import subprocess
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -112,25 +111,15 @@ class Shape:
         return 0.25
 
 
-def pack(matrix: np.ndarray, dtype: str, instances: int) -> np.ndarray:
-    """One layer's weights [rows, columns] in the order in which `instances` workers stream them."""
+def pack(matrix: np.ndarray, dtype: str) -> np.ndarray:
+    """One layer's weights [rows, columns] in the order of the host: blocks of eight rows."""
     width = numerics.STEP_COLUMNS[dtype]
     values = matrix if dtype == "f32" else numerics.to_bf16(matrix)
     rows, columns = values.shape
     blocks, steps = -(-rows // 8), -(-columns // width)
     padded = np.zeros((blocks * 8, steps * width), values.dtype)
     padded[:rows, :columns] = values
-    tiles = padded.reshape(blocks, 8, steps, 4, width // 4).transpose(0, 2, 1, 3, 4)
-    bounds = numerics.chunk_bounds(columns, dtype)
-    first = [i * blocks // instances for i in range(instances + 1)]
-    parts = [
-        tiles[first[i] + u, lo:hi].reshape(-1)
-        for u in range(-(-blocks // instances))
-        for lo, hi in pairwise(bounds)
-        for i in range(instances)
-        if first[i] + u < first[i + 1]
-    ]
-    return np.concatenate(parts)
+    return padded.reshape(blocks, 8, steps, 4, width // 4).transpose(0, 2, 4, 3, 1).reshape(-1)
 
 
 @dataclass
@@ -167,8 +156,7 @@ class Weights:
         return values if self.shape.dtype == "f32" else numerics.round_bf16(values)
 
     def packed(self, name: str) -> np.ndarray:
-        layers = [pack(m, self.shape.dtype, self.shape.workers) for m in self.arrays[name]]
-        return np.concatenate(layers)
+        return np.concatenate([pack(m, self.shape.dtype) for m in self.arrays[name]])
 
 
 class Reference:

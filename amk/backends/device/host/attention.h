@@ -3,26 +3,33 @@ namespace amk {
 // The running softmax of one query head over the rows of one unit.
 template <int D>
 struct Softmax {
-  float out[D] = {};
+  static constexpr int kRow = cache_row<D>;
+  alignas(32) float out[kRow] = {};
   float top = -infinity(), weight = 0.0f;
 
-  // Adds `count` (1 to 32) rows of keys and values, each cache_row elements after the last.
+  // Adds `count` (1 to 32) rows of keys and values, each kRow elements after the last.
   template <class KV>
   void take(const float* query, float scale, int count, const KV* keys, const KV* values) {
     float score[kLanes], raised = top;
     for (int i = 0; i < count; ++i) {
-      score[i] = mul(dot(query, keys + i * cache_row<D>), scale);
+      score[i] = mul(dot(query, keys + i * kRow), scale);
       raised = larger(raised, score[i]);
     }
     const float shrink = top == -infinity() ? 0.0f : exp(sub(top, raised));
-    float p[kLanes] = {};
-    for (int i = 0; i < count; ++i) p[i] = exp(sub(score[i], raised));
+    float p[kLanes];
+    for (int i = 0; i < kLanes; ++i) p[i] = i < count ? sub(score[i], raised) : -infinity();
+    exp_each(p);
     weight = add(mul(weight, shrink), lanes_sum(p));
     top = raised;
-    for (int d = 0; d < D; ++d) out[d] = mul(out[d], shrink);
-    for (int i = 0; i < count; ++i) {
-      const KV* row = values + i * cache_row<D>;
-      for (int d = 0; d < D; ++d) out[d] = add(out[d], mul(p[i], to_float(row[d])));
+    for (int d = 0; d < kRow; d += 8) {
+      Eight sum, row;
+      load(out + d, sum);
+      sum = sum * shrink;
+      for (int i = 0; i < count; ++i) {
+        load(values + i * kRow + d, row);
+        sum = sum + row * p[i];
+      }
+      std::memcpy(out + d, &sum, sizeof(sum));
     }
   }
   void send_partial(Packets<float> to) const {
@@ -31,11 +38,17 @@ struct Softmax {
   }
 
  private:
+  // Lane d % 4 adds the products of column d.
   template <class KV>
   static float dot(const float* query, const KV* key) {
-    float a[4] = {};
-    for (int d = 0; d < D; ++d) a[d % 4] = add(a[d % 4], mul(query[d], to_float(key[d])));
-    return add(add(a[0], a[1]), add(a[2], a[3]));
+    Four sum = {}, a, b;
+    for (int d = 0; d + 4 <= D; d += 4) {
+      load(query + d, a);
+      load(key + d, b);
+      sum = sum + a * b;
+    }
+    for (int d = D / 4 * 4; d < D; ++d) sum[d % 4] = add(sum[d % 4], mul(query[d], to_float(key[d])));
+    return add(add(sum[0], sum[1]), add(sum[2], sum[3]));
   }
 };
 
@@ -66,43 +79,6 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
       }
       item.send_partial(partial.at((g * (S * Z) + z) * (D + 2L)));
     }
-  }
-}
-
-// Elements first .. first + n of the attention output [heads * D], from P partial results a head.
-template <int D, int P, int R, class E>
-AMK_DEVICE void combine(Worker& w, Packets<float> partial, int first, int n, E epilogue) {
-  std::vector<float> y(n + R);
-  int head = -1;
-  float factor[P], den = 0.0f;
-  for (int e = 0; e < n; ++e) {
-    const int d = (first + e) % D;
-    const Packets<float> mine = partial.at(static_cast<long>((first + e) / D) * P * (D + 2));
-    if ((first + e) / D != head) {
-      head = (first + e) / D;
-      float top = -infinity(), lanes[kLanes] = {};
-      for (int p = 0; p < P; ++p) {
-        factor[p] = as_float(w.receive(mine, p * (D + 2) + D));
-        top = larger(top, factor[p]);
-      }
-      for (int p = 0; p < P; ++p) {
-        factor[p] = factor[p] == -infinity() ? 0.0f : exp(sub(factor[p], top));
-        const float weight = as_float(w.receive(mine, p * (D + 2) + D + 1));
-        lanes[p % kLanes] = add(lanes[p % kLanes], mul(factor[p], weight));
-      }
-      den = lanes_sum(lanes);
-    }
-    float lanes[kLanes] = {};
-    for (int p = 0; p < P; ++p) {
-      const float o = as_float(w.receive(mine, p * (D + 2) + d));
-      lanes[p % kLanes] = add(lanes[p % kLanes], mul(factor[p], o));
-    }
-    y[e] = div(lanes_sum(lanes), den);
-  }
-  for (int r = 0; r < n; r += R) {
-    float group[R];
-    std::copy(y.begin() + r, y.begin() + r + R, group);
-    epilogue(r, static_cast<const float(&)[R]>(group));
   }
 }
 

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <bit>
 #include <chrono>
@@ -7,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -28,13 +28,21 @@ AMK_DEVICE float round_even(float a) { return std::nearbyint(a); }
 
 // Rounded to nearest even; a NaN becomes 0x7fff.
 AMK_DEVICE uint32_t bf16_bits(float v) {
-  if (v != v) return 0x7fff;
   const uint32_t bits = as_bits(v);
-  return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  return v != v ? 0x7fffu : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 // Two floats rounded to bf16, `low` in the low half.
 AMK_DEVICE uint32_t bf16_pair(float low, float high) {
   return bf16_bits(high) << 16 | bf16_bits(low);
+}
+
+// Tells the core that this is a loop that waits.
+AMK_DEVICE void relax() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
 }
 
 }  // namespace amk

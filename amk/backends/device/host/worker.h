@@ -9,7 +9,7 @@ struct Awaited {
 
 // How long one wait has lasted.
 struct Patience {
-  uint32_t spins = 0;
+  uint32_t attempts = 0;
   std::chrono::steady_clock::time_point since;
 };
 
@@ -17,8 +17,9 @@ struct Patience {
 struct Worker {
   int id, iteration = -1, pos;
 
-  Worker(int id, const Launch& launch, Status* status, void* state)
-      : id(id), pos(launch.pos - 1), launch(launch), status(status), state(state) {}
+  // `spins`: how often a wait looks before it gives its core away.
+  Worker(int id, const Launch& launch, Status* status, void* state, uint32_t spins)
+      : id(id), pos(launch.pos - 1), launch(launch), status(status), state(state), spins(spins) {}
 
   uint32_t epoch(uint32_t uses, uint32_t use) const {
     return (launch.base + static_cast<uint32_t>(iteration)) * uses + use + 1;
@@ -39,15 +40,18 @@ struct Worker {
     return *static_cast<P*>(state);
   }
 
-  // After a failed attempt of a wait: true if the worker must go on without. Threads may outnumber
-  // cores, so a wait yields early.
+  // After a failed attempt of a wait: true if the worker must go on without.
   bool give_up(Patience& p, Awaited what) {
     if (poisoned) return true;
-    if (++p.spins < 64) return false;
+    if (p.attempts++ < spins) {
+      relax();
+      return false;
+    }
     std::this_thread::yield();
-    if (p.spins % 64 != 0) return false;
+    const uint32_t yields = p.attempts - spins;
+    if (yields % 64 != 1) return false;
     const auto now = std::chrono::steady_clock::now();
-    if (p.spins == 64) p.since = now;
+    if (yields == 1) p.since = now;
     if (std::atomic_ref<uint32_t>(status->code).load(std::memory_order_relaxed) != 0) {
       poisoned = true;
     } else if (now - p.since > std::chrono::milliseconds(launch.timeout_ms)) {
@@ -58,13 +62,9 @@ struct Worker {
   // The payload of packet i once it has come.
   template <class T>
   uint32_t receive(const Packets<T>& from, int i) {
-    Patience patience;
-    while (true) {
-      const uint64_t v = load_packet(from.p + i);
-      const uint32_t epoch = static_cast<uint32_t>(v >> 32);
-      if (epoch == from.epoch || give_up(patience, {from.buffer, from.first + i, from.epoch, epoch}))
-        return static_cast<uint32_t>(v);
-    }
+    const uint64_t v = load_packet(from.p + i);
+    if (static_cast<uint32_t>(v >> 32) == from.epoch) [[likely]] return static_cast<uint32_t>(v);
+    return await(from.p + i, {from.buffer, from.first + i, from.epoch, 0});
   }
   // Values of n elements, which start at a whole packet.
   void receive(const Packets<float>& from, int n, float* to) {
@@ -74,7 +74,7 @@ struct Worker {
     for (int i = 0; i < n; i += 2) {
       const uint32_t pair = receive(from, i / 2);
       to[i] = low_half(pair);
-      to[i + 1] = high_half(pair);
+      if (i + 1 < n) to[i + 1] = high_half(pair);
     }
   }
   template <class T>
@@ -83,6 +83,15 @@ struct Worker {
   }
 
  private:
+  // Waits for a packet that has not come yet.
+  __attribute__((noinline)) uint32_t await(uint64_t* packet, Awaited what) {
+    Patience patience;
+    while (true) {
+      const uint64_t v = load_packet(packet);
+      what.seen = static_cast<uint32_t>(v >> 32);
+      if (what.seen == what.expected || give_up(patience, what)) return static_cast<uint32_t>(v);
+    }
+  }
   // Records the first failure of the launch and poisons this worker.
   void report(Awaited what) {
     poisoned = true;
@@ -99,20 +108,9 @@ struct Worker {
   const Launch launch;
   Status* status;
   void* state;
+  const uint32_t spins;
   int task = 0;
   bool last = false, poisoned = false;
 };
-
-constexpr int kLanes = 32;
-
-// Sum over 32 lanes by the tree xor 16, 8, 4, 2, 1.
-AMK_DEVICE float lanes_sum(const float* lanes) {
-  float v[kLanes];
-  std::copy(lanes, lanes + kLanes, v);
-  for (int o = kLanes / 2; o; o /= 2) {
-    for (int i = 0; i < o; ++i) v[i] = v[i] + v[i + o];
-  }
-  return v[0];
-}
 
 }  // namespace amk
