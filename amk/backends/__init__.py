@@ -10,15 +10,16 @@ if TYPE_CHECKING:
     from amk.backends.program import Program
 
 
-def emit_program(module: ModuleOp, target: str) -> Program:
+def emit_program(module: ModuleOp, target: str, *, stream_only: bool = False) -> Program:
     """Print a module at task level for `target` (`sm_90`, …, `host`); KeyError for other names.
 
-    The schedule must have been verified: the printer trusts it.
+    The schedule must have been verified: the printer trusts it. With `stream_only`, the program
+    streams the weights and computes nothing.
     """
     from amk.backends.arch import arch_of
     from amk.backends.print_program import emit_program as emit_for
 
-    return emit_for(module, arch_of(target))
+    return emit_for(module, arch_of(target), stream_only=stream_only)
 
 
 def emit(module: ModuleOp, target: str) -> str:

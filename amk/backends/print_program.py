@@ -60,20 +60,28 @@ def resources(module: ModuleOp, arch: Arch) -> Plan:
     return Plan(schedule, families, buffers, streams, config)
 
 
-def emit_program(module: ModuleOp, arch: Arch) -> Program:
-    """Print the schedule of a module (which must verify) for a target."""
+def emit_program(module: ModuleOp, arch: Arch, *, stream_only: bool = False) -> Program:
+    """Print the schedule of a module (which must verify) for a target.
+
+    With `stream_only`, its tasks are left out: weights are streamed in the same way, through the
+    same ring and from the same buffers, and thrown away. No schedule can be faster.
+    """
     plan = resources(module, arch)
     schedule, families, buffers = plan.schedule, plan.families, plan.buffers
     streams, config = plan.streams, plan.config
     writer = Writer()
     _banner(writer, schedule, arch, streams)
     _config(writer, config)
-    for line in device_text(arch.device).splitlines():
+    extras = ("ceiling",) if stream_only else ()
+    for line in device_text(arch.device, *extras).splitlines():
         writer.line(line)
     _types(writer, schedule, buffers)
     printer = SchedulePrinter(writer, schedule, families, buffers)
     writer.line()
-    printer.compute()
+    if stream_only:
+        printer.discard()
+    else:
+        printer.compute()
     writer.line()
     if arch.is_gpu:
         printer.stream()

@@ -57,7 +57,7 @@ class CudaDevice(Device):
 
     name: ClassVar[str] = "cuda"
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, shared: Device | None = None) -> None:
         """Compile and load the kernel, check that it can be resident, and allocate its buffers."""
         cupy = _cupy()
         self.xp = cupy
@@ -65,34 +65,40 @@ class CudaDevice(Device):
             self._stream = cupy.cuda.Stream(non_blocking=True)
             self._kernel = self._load(program)
             self._check_residency(program)
-        _check_memory(program)
+        if shared is None:
+            _check_memory(program)
         with _gpu_errors("allocating the buffers"), self._stream:
-            super().__init__(program)
+            super().__init__(program, shared)
             self._launch_memory = cupy.zeros(ctypes.sizeof(Launch), np.uint8)
         status = self._pin(ctypes.sizeof(Status))
         self._status = Status.from_address(status.ctypes.data)
-        self._arguments = tuple(
-            np.uint64(_address(array)) for array in (*self._ordered(), self._launch_memory, status)
-        )
-        self._end = cupy.cuda.Event(disable_timing=True)
+        self._arguments = tuple(np.uint64(_address(array)) for array in self._ordered())
+        self._status_address = np.uint64(_address(status))
+        self._begin, self._end = cupy.cuda.Event(), cupy.cuda.Event()
         self._started = False
 
-    def start(self, launch: Launch) -> None:
-        """Begin a launch on a stream of its own; the call returns while the kernel runs."""
+    def start(self, *launches: Launch) -> None:
+        """Begin launches on a stream of its own; the call returns while the kernel runs."""
         self._clear_status()
+        content = np.frombuffer(b"".join(map(bytes, launches)), np.uint8)
         with _gpu_errors("launching the kernel"), self._stream:
-            self._launch_memory.set(np.frombuffer(bytes(launch), np.uint8), stream=self._stream)
-            self._kernel(
-                (self.program.workers,),
-                (self.program.threads,),
-                self._arguments,
-                shared_mem=self.program.shared_bytes,
-            )
+            if content.nbytes != self._launch_memory.nbytes:
+                self._launch_memory = self.xp.zeros(content.nbytes, np.uint8)
+            self._launch_memory.set(content, stream=self._stream)
+            self._begin.record(self._stream)
+            for number in range(len(launches)):
+                launch = _address(self._launch_memory) + number * ctypes.sizeof(Launch)
+                self._kernel(
+                    (self.program.workers,),
+                    (self.program.threads,),
+                    (*self._arguments, np.uint64(launch), self._status_address),
+                    shared_mem=self.program.shared_bytes,
+                )
             self._end.record(self._stream)
         self._started = True
 
     def running(self) -> bool:
-        """Whether the launch has not ended yet."""
+        """Whether a launch has not ended yet."""
         if not self._started:
             return False
         with _gpu_errors("running the kernel"):
@@ -103,7 +109,7 @@ class CudaDevice(Device):
             return code == _NOT_READY
 
     def finish(self, seconds: float) -> StatusValues | None:
-        """Wait for the end of the launch and return its status; None if it takes longer."""
+        """Wait for the end of the launches and return their status; None if they take longer."""
         deadline = time.monotonic() + seconds
         while self.running():
             if time.monotonic() > deadline:
@@ -113,6 +119,11 @@ class CudaDevice(Device):
             with _gpu_errors("running the kernel"):
                 self._stream.synchronize()  # reports an error of the kernel itself
         return copy_status(self._status)
+
+    def seconds(self) -> float:
+        """How long the launches that were started last have run, by the events around them."""
+        with _gpu_errors("running the kernel"):
+            return self.xp.cuda.get_elapsed_time(self._begin, self._end) / 1e3
 
     def write(self, name: str, values: np.ndarray) -> None:
         """Fill a buffer that is no stream with `values` of its shape."""

@@ -32,24 +32,36 @@ class Device(ABC):
     _status: Status
     """Where the program writes how a launch ended."""
 
-    def __init__(self, program: Program) -> None:
-        """Allocate every buffer of `program`, zeroed. Raises AmkError where memory is short."""
+    def __init__(self, program: Program, shared: Device | None = None) -> None:
+        """Allocate every buffer of `program`, zeroed. Raises AmkError where memory is short.
+
+        With `shared`, use the buffers of that device instead: its program must have the same.
+        """
         self.program = program
-        self.memory: dict[str, Any] = {}
-        for info in program.buffers:
+        self.memory: dict[str, Any] = {} if shared is None else dict(shared.memory)
+        if shared is not None and shared.program.buffers != program.buffers:
+            raise ValueError("programs share memory only where they have the same buffers")
+        for info in program.buffers if shared is None else ():
             self.memory[info.name] = self._allocate(info)
 
     @abstractmethod
-    def start(self, launch: Launch) -> None:
-        """Begin a launch and return while it runs."""
+    def start(self, *launches: Launch) -> None:
+        """Begin launches, one right behind the other, and return while they run."""
 
     @abstractmethod
     def running(self) -> bool:
-        """Whether the launch has not ended yet."""
+        """Whether a launch has not ended yet."""
 
     @abstractmethod
     def finish(self, seconds: float) -> StatusValues | None:
-        """Wait for the end of the launch and return its status; None if it takes longer."""
+        """Wait for the end of the launches and return their status; None if they take longer."""
+
+    @abstractmethod
+    def seconds(self) -> float:
+        """How long the launches that were started last have run, by the clock of the device.
+
+        They must have ended.
+        """
 
     @abstractmethod
     def _allocate(self, info: BufferInfo) -> Any:

@@ -7,6 +7,7 @@ import hashlib
 import platform
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -100,40 +101,49 @@ class HostDevice(Device):
 
     name: ClassVar[str] = "cpu"
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, shared: Device | None = None) -> None:
         """Compile and load the program, and allocate its buffers."""
         library = ctypes.CDLL(str(build_library(program.source)))
         self._entry = getattr(library, Program.ENTRY)
         self._entry.restype = ctypes.c_int
-        _check_memory(program)
-        super().__init__(program)
+        if shared is None:
+            _check_memory(program)
+        super().__init__(program, shared)
         pointers = [self.memory[info.name].ctypes.data for info in program.buffers]
         self._pointers = (ctypes.c_void_p * len(pointers))(*pointers)
         self._status = Status()
         self._thread: threading.Thread | None = None
+        self._seconds = 0.0
 
-    def start(self, launch: Launch) -> None:
-        """Begin a launch in a thread of its own; ctypes releases the interpreter lock."""
+    def start(self, *launches: Launch) -> None:
+        """Begin launches in a thread of its own; ctypes releases the interpreter lock."""
         self._clear_status()
-        self._thread = threading.Thread(target=self._run, args=(launch,), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=launches, daemon=True)
         self._thread.start()
 
-    def _run(self, launch: Launch) -> None:
-        code = self._entry(self._pointers, ctypes.byref(launch), ctypes.byref(self._status))
-        if code != 0 and self._status.code == 0:
-            self._status.code = code
+    def _run(self, *launches: Launch) -> None:
+        started = time.perf_counter()
+        for launch in launches:
+            code = self._entry(self._pointers, ctypes.byref(launch), ctypes.byref(self._status))
+            if code != 0 and self._status.code == 0:
+                self._status.code = code
+        self._seconds = time.perf_counter() - started
 
     def running(self) -> bool:
-        """Whether the launch has not ended yet."""
+        """Whether a launch has not ended yet."""
         return self._thread is not None and self._thread.is_alive()
 
     def finish(self, seconds: float) -> StatusValues | None:
-        """Wait for the end of the launch and return its status; None if it takes longer."""
+        """Wait for the end of the launches and return their status; None if they take longer."""
         if self._thread is not None:
             self._thread.join(seconds)
             if self._thread.is_alive():
                 return None
         return copy_status(self._status)
+
+    def seconds(self) -> float:
+        """How long the launches that were started last have run, by the clock of the system."""
+        return self._seconds
 
     def _allocate(self, info: BufferInfo) -> np.ndarray:
         memory = np.zeros(info.nbytes + _ALIGNMENT, np.uint8)

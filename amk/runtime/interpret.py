@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import ClassVar
 
 import numpy as np
@@ -30,14 +31,21 @@ class InterpreterDevice(Device):
         self._machine = TaskMachine(module, load_constants(module, weights).__getitem__)
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
+        self._seconds = 0.0
 
-    def start(self, launch: Launch) -> None:
-        """Begin a launch in a thread of its own."""
+    def start(self, *launches: Launch) -> None:
+        """Begin launches in a thread of its own."""
         self._error = None
-        self._thread = threading.Thread(target=self._run, args=(launch,), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=launches, daemon=True)
         self._thread.start()
 
-    def _run(self, launch: Launch) -> None:
+    def _run(self, *launches: Launch) -> None:
+        started = time.perf_counter()
+        for launch in launches:
+            self._run_one(launch)
+        self._seconds = time.perf_counter() - started
+
+    def _run_one(self, launch: Launch) -> None:
         forced = self.array("forced")[launch.pos :]
         count = int(np.argmax(forced < 0))  # the last element is never forced
         stop, tokens = self.array("stop"), self.array("tokens")
@@ -53,11 +61,11 @@ class InterpreterDevice(Device):
             self._error = error
 
     def running(self) -> bool:
-        """Whether the launch has not ended yet."""
+        """Whether a launch has not ended yet."""
         return self._thread is not None and self._thread.is_alive()
 
     def finish(self, seconds: float) -> StatusValues | None:
-        """Wait for the end of the launch and return its status; None if it takes longer.
+        """Wait for the end of the launches and return their status; None if they take longer.
 
         Raises what the interpreter raised, such as a deadlock.
         """
@@ -68,6 +76,10 @@ class InterpreterDevice(Device):
         if self._error is not None:
             raise self._error
         return StatusValues()
+
+    def seconds(self) -> float:
+        """How long the launches that were started last have run, by the clock of the system."""
+        return self._seconds
 
     def read(self, name: str, rows: int) -> np.ndarray:
         """A copy of the first `rows` rows of a buffer."""

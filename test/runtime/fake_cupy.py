@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,10 @@ class DeviceArray:
     def view(self, dtype: Any) -> DeviceArray:
         return DeviceArray(self.values.view(dtype))
 
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes
+
     def reshape(self, *shape: Any) -> DeviceArray:
         return DeviceArray(self.values.reshape(*shape))
 
@@ -89,12 +94,22 @@ class Stream:
 class Event:
     def __init__(self, disable_timing: bool = False) -> None:
         self.ptr = self
+        self.timed = not disable_timing
 
     def record(self, stream: Stream) -> None:
         self.thread = RawKernel.running
+        self.time = time.perf_counter()
 
     def synchronize(self) -> None:
         pass
+
+
+def _elapsed_time(begin: Event, end: Event) -> float:
+    """Milliseconds; an event behind a kernel has the time at which this is called."""
+    assert begin.timed
+    assert end.timed
+    assert end.thread is None or not end.thread.is_alive()
+    return (time.perf_counter() - begin.time) * 1e3
 
 
 def _event_query(event: Event) -> int:
@@ -119,8 +134,11 @@ class RawKernel:
         assert {type(argument) for argument in arguments} == {np.uint64}
         *buffers, launch, status = (int(argument) for argument in arguments)
         pointers = (ctypes.c_void_p * len(buffers))(*buffers)
+        before = RawKernel.running
 
         def run() -> None:
+            if before is not None:
+                before.join()
             self._entry(pointers, ctypes.c_void_p(launch), ctypes.c_void_p(status))
 
         RawKernel.launches.append((grid, block, shared_mem))
@@ -189,6 +207,7 @@ def module() -> types.ModuleType:
     cupy.cuda = types.SimpleNamespace(
         Stream=Stream,
         Event=Event,
+        get_elapsed_time=_elapsed_time,
         Device=_Device,
         PinnedMemory=PinnedMemory,
         memory=types.SimpleNamespace(OutOfMemoryError=_OutOfMemoryError),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -58,6 +59,29 @@ def test_launches_one_block_for_each_worker_with_its_shared_memory():
     assert device.read("logits", 2).shape == (2, 97)
     assert isinstance(device.array("tokens"), np.ndarray)
     device.close()
+
+
+def test_launches_follow_one_another_and_are_timed():
+    device = CudaDevice(PROGRAM)
+    forced = np.full(65, -1, np.int32)
+    forced[:3] = 9
+    device.write("forced", forced)
+    begun = time.perf_counter()
+    device.start(*(Launch(position, 1, position, 1000, 0) for position in range(3)))
+    status = device.finish(10.0)
+    assert status is not None
+    assert status.code == 0
+    # Each sleeps for 300 us before it writes its token.
+    assert 900e-6 < device.seconds() < time.perf_counter() - begun
+    assert [int(packet) >> 32 for packet in device.array("tokens")[:3]] == [1, 2, 3]
+
+
+def test_another_program_runs_on_the_same_memory():
+    device = CudaDevice(PROGRAM)
+    other = CudaDevice(PROGRAM, shared=device)
+    assert other.memory["logits"] is device.memory["logits"]
+    with pytest.raises(ValueError, match="the same buffers"):
+        CudaDevice(replace(PROGRAM, buffers=PROGRAM.buffers[:-1]), shared=device)
 
 
 def test_more_workers_than_can_be_resident_are_refused():

@@ -62,6 +62,8 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
 }
 """The headers of each target, in the order in which they are printed."""
 
+_EXTRAS: Mapping[str, str] = {"cuda": "cuda/{}.cuh", "host": "host/{}.h"}
+
 CONFIG_KEYS = (
     "kWorkers",
     "kSlices",
@@ -81,11 +83,16 @@ _VALUE_BYTES = {"f32": 4, "bf16": 2}
 _OPERAND_STEP_BYTES = 64
 
 
-def device_text(target: str) -> str:
-    """The device layer of `target`: a key of `HEADERS`."""
+def device_text(target: str, *extras: str) -> str:
+    """The device layer of `target`: a key of `HEADERS`.
+
+    `extras` are headers that a program needs for measuring only: "ceiling".
+    """
     root = files(__name__)
+    place = _EXTRAS["host" if target == "host" else "cuda"]
+    names = [*HEADERS[target], *(place.format(extra) for extra in extras)]
     return "\n".join(
-        root.joinpath(name).read_text(encoding="utf-8").rstrip() + "\n" for name in HEADERS[target]
+        root.joinpath(name).read_text(encoding="utf-8").rstrip() + "\n" for name in names
     )
 
 

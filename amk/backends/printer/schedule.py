@@ -88,6 +88,14 @@ class SchedulePrinter:
         ):
             self._walk(self.schedule.body.block, self.variables, self._copies)
 
+    def discard(self) -> None:
+        """Instead of `compute`: everything that is streamed is thrown away."""
+        with (
+            self.writer.block("AMK_DEVICE void compute(amk::Worker& w, const Buffers& b)"),
+            self.writer.block("while (w.next())"),
+        ):
+            self._walk(self.schedule.body.block, self.variables, self._discards)
+
     def _walk(self, block: Block, variables: Variables, visit) -> None:
         for op in block.ops:
             if isinstance(op, task.FamilyOp):
@@ -268,6 +276,12 @@ class SchedulePrinter:
         return total
 
     def _copies(self, family: Family, variables: Variables) -> None:
+        self._each_stream(family, variables, "amk::stream")
+
+    def _discards(self, family: Family, variables: Variables) -> None:
+        self._each_stream(family, variables, "amk::discard")
+
+    def _each_stream(self, family: Family, variables: Variables, function: str) -> None:
         if not family.products:
             return
         op = family.op
@@ -277,7 +291,7 @@ class SchedulePrinter:
         with self._instances(op):
             for product in family.products:
                 stream = stream_of(product, bindings, op.instances, spell(op.index_name))
-                self.writer.line(f"amk::stream(w, {stream});")
+                self.writer.line(f"{function}(w, {stream});")
 
 
 def families_of(
