@@ -213,7 +213,7 @@ def report_bf16(
 
 def report_time(model: Any, prompt: Sequence[int], bandwidth: float) -> None:
     """Time per token of launches of 500 tokens (five, the median), and of one token (200)."""
-    session, steps = model._session, 500
+    session, steps = model.session, 500
     tokens = list(prompt)
     for _ in session.run(tokens, 0, len(tokens)):
         pass

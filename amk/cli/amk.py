@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from amk.cli import check, compile_model, demo, generate, import_model
+from amk.cli import bench, check, compile_model, demo, generate, import_model
 from amk.cli.common import run_tool
 from amk.cli.options import Parser
 
@@ -15,6 +15,7 @@ _COMMANDS = {
     "compile": compile_model,
     "generate": generate,
     "check": check,
+    "bench": bench,
     "demo": demo,
 }
 """Modules with SUMMARY, `add_arguments(parser)` and `run(arguments) -> exit status`.

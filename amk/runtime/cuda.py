@@ -155,7 +155,9 @@ class CudaDevice(Device):
                 self._stream.synchronize()
             finally:
                 staging.close()
-        self.xp.get_default_memory_pool().free_all_blocks()
+        pool = self.xp.get_default_memory_pool()
+        self.peak_bytes = pool.total_bytes()  # it has given nothing back so far
+        pool.free_all_blocks()
 
     def close(self) -> None:
         """Free the memory of the GPU; the device cannot be used afterwards."""

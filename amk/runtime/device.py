@@ -27,6 +27,8 @@ class Device(ABC):
 
     name: ClassVar[str]
     """As in `--device`: cpu or cuda."""
+    peak_bytes: int = 0
+    """The most device memory that was in use while weights were loaded; 0 where it is not known."""
     xp: Any = np
     """The array module of the buffers in device memory: numpy or cupy."""
     _status: Status

@@ -22,7 +22,7 @@ from amk.runtime.session import Session
 if TYPE_CHECKING:
     from amk.frontend.tokenizer import Tokenizer
 
-_TIMEOUT_SECONDS = {"cuda": 5.0, "cpu": 60.0}
+TIMEOUT_SECONDS = {"cuda": 5.0, "cpu": 60.0}
 """The longest wait inside a launch: on the CPU, workers share cores and may stand in line."""
 
 Dtype = Literal["f32", "bf16"]
@@ -41,7 +41,7 @@ class CompiledModel:
         self.checkpoint = checkpoint
         self.program = program
         self.device = device
-        self._session = Session(device, timeout)
+        self.session = Session(device, timeout)
         self._active: Generator[int] | None = None
 
     @property
@@ -73,13 +73,13 @@ class CompiledModel:
         self._end_active()
         if max_new_tokens == 0:
             return iter(())
-        start = min(_common(self._session.fed, prompt), len(prompt) - 1)
+        start = min(_common(self.session.fed, prompt), len(prompt) - 1)
         steps = min(len(prompt) - start + max_new_tokens - 1, self.context - start)
         self._active = self._generate(prompt, start, steps)
         return self._active
 
     def _generate(self, prompt: list[int], start: int, steps: int) -> Generator[int]:
-        run = self._session.run(prompt, start, steps)
+        run = self.session.run(prompt, start, steps)
         try:
             for position, token in enumerate(run, start):
                 if position >= len(prompt) - 1:
@@ -87,22 +87,27 @@ class CompiledModel:
         finally:
             run.close()
 
-    def logits(self, ids: Sequence[int]) -> np.ndarray:
-        """The logits (float32 [len(ids), vocabulary]) after each of the tokens `ids`.
+    def logits(self, ids: Sequence[int], first: int = 0) -> np.ndarray:
+        """The logits (float32 [len(ids) - first, vocabulary]) after each of `ids` from `first` on.
 
         Raises AmkError where `ids` is empty, longer than the context or holds unknown tokens.
         """
         tokens = self._checked(ids)
         self._end_active()
         slots = self.program.buffer("logits").shape[0]
-        result = np.empty((len(tokens), self.program.vocab), np.float32)
-        for start in range(0, len(tokens), slots):
+        if not 0 <= first < len(tokens):
+            raise AmkError(f"first {first} is outside 0..{len(tokens) - 1}")
+        if first > 0:
+            for _ in self.session.run(tokens[:first], 0, first):
+                pass
+        result = np.empty((len(tokens) - first, self.program.vocab), np.float32)
+        for start in range(first, len(tokens), slots):
             steps = min(slots, len(tokens) - start)
-            for _ in self._session.run(tokens, start, steps):
+            for _ in self.session.run(tokens, start, steps):
                 pass
             # The rows of the buffer may be padded.
             rows = self.device.read("logits", steps)
-            result[start : start + steps] = rows[:, : self.program.vocab]
+            result[start - first : start - first + steps] = rows[:, : self.program.vocab]
         return result
 
     def close(self) -> None:
@@ -182,7 +187,7 @@ def compile(
     with progress("printing the program"):
         program = emit_program(module, choice.target)
     device = choice.load(program, module, checkpoint, progress)
-    return CompiledModel(checkpoint, program, device, timeout or _TIMEOUT_SECONDS[device.name])
+    return CompiledModel(checkpoint, program, device, timeout or TIMEOUT_SECONDS[device.name])
 
 
 def _open(model: Any) -> Checkpoint:

@@ -63,21 +63,53 @@ class Session:
         if status.code != 0:
             raise launch_error(self.device.program, launch, status)
 
+    def time(self, token: int, start: int, steps: int, launches: int = 1) -> float:
+        """Seconds, by the clock of the device, of launches from position `start` on, in a row.
+
+        Each is fed `token` first and then its own choices, and runs `steps` positions. What the
+        caches hold before `start` is taken as it is, and afterwards the session holds no tokens.
+        Raises AmkError where a launch fails or ends early.
+        """
+        self._prepare([token], start, steps, launches)
+        self.fed.clear()
+        batch = [self._launch(start, steps, number) for number in range(launches)]
+        self.device.start(*batch)
+        # An iteration is no longer than one of its waits may be.
+        patience = self._timeout * steps * launches + _GRACE_SECONDS
+        status = self.device.finish(patience)
+        if status is None:
+            raise AmkError(f"the launches did not end within {patience:g} s")
+        if status.code != 0:
+            raise launch_error(self.device.program, batch[-1], status)
+        if len(self._arrived(batch[-1], 0)) != steps:
+            raise AmkError("a launch that was to be timed ended early, at an end-of-text token")
+        self.epochs.end(steps * launches)
+        return self.device.seconds()
+
     def _begin(self, tokens: Sequence[int], start: int, steps: int) -> Launch:
-        program = self.device.program
         assert start <= len(self.fed)
         assert start < len(tokens)
-        assert start + steps <= program.context
+        self._prepare(tokens[start:], start, steps, 1)
+        del self.fed[start:]
+        return self._launch(start, steps, 0)
+
+    def _prepare(self, tokens: Sequence[int], start: int, steps: int, launches: int) -> None:
+        """Wait for the last launch to end, and feed `tokens` from position `start` on."""
+        context = self.device.program.context
+        assert start + steps <= context
         if self.device.running() and self.device.finish(self._timeout + _GRACE_SECONDS) is None:
             raise AmkError("the launch before this one is still running")
-        if self.epochs.begin(steps):
+        if self.epochs.begin(steps * launches):
             self.device.clear_packets()
-        del self.fed[start:]
-        forced = np.full(program.context + 1, _FREE, np.int32)
-        forced[start : len(tokens)] = tokens[start:]
+        forced = np.full(context + 1, _FREE, np.int32)
+        forced[start : start + len(tokens)] = tokens
         self.device.write("forced", forced)
         self._stop[0] = 0
-        return Launch(start, steps, self.epochs.base, round(self._timeout * 1000), 0)
+
+    def _launch(self, start: int, steps: int, number: int) -> Launch:
+        """Launch `number` of those that `_prepare` made ready."""
+        base = self.epochs.base + number * steps
+        return Launch(start, steps, base, round(self._timeout * 1000), 0)
 
     def _follow(self, launch: Launch, seen: list[int]) -> Generator[int]:
         """Yield tokens as they arrive until the launch has ended."""

@@ -167,6 +167,9 @@ class _Pool:
     def free_bytes(self) -> int:
         return 0
 
+    def total_bytes(self) -> int:
+        return 0
+
     def free_all_blocks(self) -> None:
         pass
 

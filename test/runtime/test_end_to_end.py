@@ -163,12 +163,12 @@ def test_a_packet_that_never_comes_is_an_error_that_names_it(tmp_path, arch, mon
 
 def test_epochs_just_below_the_wrap(compiled, expected):
     steps = len(PROMPT) + 8 - 1
-    compiled._session.fed.clear()
-    compiled._session.epochs.base = (LIMIT - 1) // compiled.program.max_uses - steps
+    compiled.session.fed.clear()
+    compiled.session.epochs.base = (LIMIT - 1) // compiled.program.max_uses - steps
     assert list(compiled.generate(PROMPT, 8)) == expected(PROMPT, 8)
-    assert compiled._session.epochs.base * compiled.program.max_uses > LIMIT - 1000
+    assert compiled.session.epochs.base * compiled.program.max_uses > LIMIT - 1000
     assert list(compiled.generate([7], 8)) == expected([7], 8)
-    assert compiled._session.epochs.base == 8
+    assert compiled.session.epochs.base == 8
 
 
 def test_the_context_is_filled_to_its_end(compiled, expected):

@@ -75,7 +75,7 @@ def test_an_end_of_text_token_within_the_prompt_does_not_end(model):
 
 def test_goes_on_from_what_the_call_before_left(model):
     first = list(model.generate(LONG, 6))
-    assert model._session.fed == LONG + first[:-1]
+    assert model.session.fed == LONG + first[:-1]
     longer = LONG + first + [1, 2]
     launches = []
     start = model.device.start
@@ -118,9 +118,9 @@ def test_closing_the_iterator_stops_the_launch(model):
     tokens.close()
     assert not model.device.running()
     assert first == generated(LONG, 2)
-    ran = len(model._session.fed)
+    ran = len(model.session.fed)
     assert 2 <= ran < 40
-    assert model._session.epochs.base == ran
+    assert model.session.epochs.base == ran
     assert list(model.generate(LONG, 40)) == generated(LONG, 40)
 
 
@@ -154,16 +154,16 @@ def test_a_failed_launch_names_what_hung_and_the_next_one_works(model):
     assert "worker 0, task 'mix', position 4" in message
     assert "element 3 of buffer 'x'" in message
     assert list(model.generate([1, 2, 3], 5)) == generated([1, 2, 3], 5)
-    assert model._session.epochs.base == 5  # started again from cleared packets
+    assert model.session.epochs.base == 5  # started again from cleared packets
 
 
 def test_epochs_just_below_the_wrap(model):
     steps = 8
-    model._session.epochs.base = (LIMIT - 1) // USES - steps
+    model.session.epochs.base = (LIMIT - 1) // USES - steps
     assert list(model.generate(LONG, steps)) == generated(LONG, steps)
-    assert model._session.epochs.base * USES > LIMIT - 2 * USES
+    assert model.session.epochs.base * USES > LIMIT - 2 * USES
     assert list(model.generate([3, 1], steps)) == generated([3, 1], steps)
-    assert model._session.epochs.base == len(generated([3, 1], steps)) + 1
+    assert model.session.epochs.base == len(generated([3, 1], steps)) + 1
 
 
 def test_logits_come_in_blocks_of_the_ring(model):
@@ -173,7 +173,7 @@ def test_logits_come_in_blocks_of_the_ring(model):
     assert logits.dtype == np.float32
     expected = [reference(ids[: n + 1]) for n in range(len(ids))]
     assert logits.argmax(axis=1).tolist() == expected
-    assert model._session.fed == ids
+    assert model.session.fed == ids
 
 
 def test_a_closed_model_says_so():

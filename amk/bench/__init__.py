@@ -1,0 +1,1 @@
+"""Measuring a model on a device: its ceiling, its tokens, what else runs there, and the report."""

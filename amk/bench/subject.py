@@ -1,0 +1,178 @@
+"""AMK's side of a benchmark: the program, the same ring without consumers, and their times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from amk.backends import emit_program
+from amk.bench.random_weights import RandomCheckpoint, RandomOnDevice, RandomRows
+from amk.bench.stats import Times
+from amk.errors import AmkError
+from amk.frontend.checkpoint import Checkpoint
+from amk.frontend.config import parse_config
+from amk.frontend.import_model import DtypeName, import_model
+from amk.runtime.abi import Launch
+from amk.runtime.build import lower
+from amk.runtime.choose import choose_device
+from amk.runtime.device import Device
+from amk.runtime.interpret import InterpreterDevice
+from amk.runtime.model import TIMEOUT_SECONDS, CompiledModel
+from amk.runtime.progress import Advance, Progress, silent
+from amk.runtime.staging import CHUNK_BYTES
+
+MOST_TOKENS = 64
+"""Tokens of a long launch: few enough that the context hardly changes, many enough that the start
+of the launch does not count."""
+_COPY_BYTES = {"cuda": 1 << 30, "cpu": 1 << 27}
+_FIRST_TOKEN = 1
+
+
+class Subject:
+    """A model compiled by AMK, ready to be timed. Close it to free the device."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        arch: str,
+        *,
+        dtype: DtypeName | None = None,
+        context: int,
+        workers: int | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        """Compile, verify and load; arguments are those of `amk.compile`."""
+        choice = choose_device(arch, workers)
+        module = import_model(checkpoint, dtype=dtype, context=context)
+        self.config = parse_config(checkpoint.config, checkpoint.name)
+        self.seconds: dict[str, float] = {}
+        """How long each step of the preparation took, by its name."""
+        progress = _timed(progress, self.seconds)
+        lower(module, choice.workers, choice.target, progress=progress)
+        program = emit_program(module, choice.target)
+        weights: Any = checkpoint
+        if isinstance(checkpoint, RandomCheckpoint):
+            weights = RandomOnDevice(checkpoint, array_module(choice.target))
+        self.device = choice.load(program, module, weights, progress)
+        if isinstance(self.device, InterpreterDevice):
+            raise AmkError("the interpreter is no target to measure: install a C++ compiler")
+        stream = emit_program(module, choice.target, stream_only=True)
+        self._stream: Device = type(self.device)(stream, shared=self.device)
+        self.model = CompiledModel(
+            checkpoint, program, self.device, TIMEOUT_SECONDS[self.device.name]
+        )
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of keys and values that one more position adds to what a token reads."""
+        config, size = self.config, 2 if self.model.dtype == "bf16" else 4
+        return 2 * config.layers * config.kv_heads * config.head_dim * size
+
+    def fill_caches(self) -> None:
+        """Random keys and values at all positions, as if a prompt had run."""
+        with self.device.loading():
+            for info in self.device.program.buffers:
+                if info.kind != "state":
+                    continue
+                flat = self.device.array(info.name).reshape(-1)
+                as_float = info.dtype == "f32"
+                values = RandomRows((len(flat), 1), info.name, 0, self.device.xp, as_float)
+                step = CHUNK_BYTES // 4
+                for first in range(0, len(flat), step):
+                    part = slice(first, first + step)
+                    flat[part] = values[part].reshape(-1)
+
+    def tokens_before(self, context: int) -> int:
+        """How many tokens a launch that ends at `context` positions has."""
+        return min(MOST_TOKENS, max(1, context // 2))
+
+    def time_tokens(self, context: int, repeats: int) -> Times:
+        """Time per token of launches that end at `context` positions."""
+        tokens = self.tokens_before(context)
+        start = context - tokens
+        session = self.model.session
+        session.time(_FIRST_TOKEN, start, tokens)  # warm
+        return Times.of(session.time(_FIRST_TOKEN, start, tokens) / tokens for _ in range(repeats))
+
+    def time_launches(self, context: int, launches: int, repeats: int) -> Times:
+        """Time per launch of one token, right behind one another, at the last of the positions."""
+        session = self.model.session
+        session.time(_FIRST_TOKEN, context - 1, 1, launches)
+        return Times.of(
+            session.time(_FIRST_TOKEN, context - 1, 1, launches) / launches for _ in range(repeats)
+        )
+
+    def read_bytes(self, context: int) -> float:
+        """Bytes that a token of `time_tokens(context)` reads, on the average over its launch."""
+        attended = context - (self.tokens_before(context) - 1) / 2
+        return self.device.program.stream_bytes + attended * self.kv_bytes
+
+    def time_stream(self, repeats: int) -> Times:
+        """Time per token of launches that stream the weights and throw them away."""
+        return Times.of(self._stream_seconds() for _ in range(repeats))
+
+    def _stream_seconds(self) -> float:
+        timeout = TIMEOUT_SECONDS[self.device.name]
+        self._stream.start(Launch(0, MOST_TOKENS, 0, round(timeout * 1000), 0))
+        status = self._stream.finish(timeout * MOST_TOKENS)
+        if status is None or status.code != 0:
+            raise AmkError(f"the launch that only streams failed: {status}")
+        return self._stream.seconds() / MOST_TOKENS
+
+    def copy_bandwidth(self, repeats: int) -> float:
+        """GB/s of the fastest of some large copies within the memory, read and written bytes."""
+        size, xp = _COPY_BYTES[self.device.name], self.device.xp
+        seconds = copy_seconds(xp, size, repeats)
+        if xp is not np:
+            xp.get_default_memory_pool().free_all_blocks()
+        return 2 * size / seconds / 1e9
+
+    def close(self) -> None:
+        """Free the memory of the device."""
+        self._stream.close()
+        self.model.close()
+
+
+def _timed(progress: Progress, seconds: dict[str, float]) -> Progress:
+    """`progress`, which also notes how long each step takes."""
+
+    @contextmanager
+    def timed(label: str) -> Iterator[Advance]:
+        started = time.perf_counter()
+        with progress(label) as advance:
+            yield advance
+        seconds[label] = time.perf_counter() - started
+
+    return timed
+
+
+def array_module(target: str) -> Any:
+    """numpy for the host, cupy for a GPU."""
+    if target == "host":
+        return np
+    import cupy  # pyright: ignore[reportMissingImports]
+
+    return cupy
+
+
+def copy_seconds(xp: Any, size: int, repeats: int) -> float:
+    """Seconds of the fastest of `repeats` copies of `size` bytes."""
+    source, target = xp.zeros(size, np.uint8), xp.zeros(size, np.uint8)
+    times: list[float] = []
+    for _ in range(repeats + 1):
+        if xp is np:
+            started = time.perf_counter()
+            target[...] = source
+            times.append(time.perf_counter() - started)
+            continue
+        begin, end = xp.cuda.Event(), xp.cuda.Event()
+        begin.record()
+        target.data.copy_from_device_async(source.data, size, xp.cuda.get_current_stream())
+        end.record()
+        end.synchronize()
+        times.append(xp.cuda.get_elapsed_time(begin, end) / 1e3)
+    return min(times)
