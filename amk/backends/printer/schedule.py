@@ -209,9 +209,13 @@ class SchedulePrinter:
         """Whether the task touches memory that other warps of the worker may be writing or reading.
 
         A product's epilogue runs after all warps have arrived, attention has barriers of its own.
+        What one thread stores for all of them may be a packet: to who receives it, it says that the
+        worker's reads before it have ended, also those of the other warps.
         """
         guarded: set[SSAValue] = set()
         for op in family.kernel.body.block.ops:
+            if isinstance(op, tile.StoreOp):
+                return True
             if isinstance(op, tile.ProductOp | tile.AttentionOp):
                 guarded.update(v for inner in op.walk() for v in inner.operands)
         return any(
