@@ -1,4 +1,4 @@
-"""amk-translate: prints a verified schedule as a program for a target."""
+"""amk-translate: prints a verified schedule as a program for a target, and reads programs back."""
 
 from __future__ import annotations
 
@@ -35,12 +35,18 @@ class _Parser(argparse.ArgumentParser):
 def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="amk-translate",
-        description="Prints a task-level module as one self-contained program, after verifying it.",
+        description="Prints a task-level module as one self-contained program, after verifying it; "
+        "or proves that a printed program is the schedule of a module.",
         allow_abbrev=False,
     )
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--to-cuda", action="store_true", help="print a CUDA file")
     target.add_argument("--to-cpp", action="store_true", help="print a C++ file for the host")
+    target.add_argument(
+        "--check-cuda",
+        metavar="CU",
+        help="prove that the CUDA file CU is the verified schedule; one line says what was proved",
+    )
     parser.add_argument(
         "--arch",
         metavar="ARCH",
@@ -50,7 +56,9 @@ def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("input_file", metavar="FILE", nargs="?", help="input, else stdin")
     arguments = parser.parse_args(argv)
     if arguments.to_cpp and arguments.arch is not None:
-        parser.error("--arch is for --to-cuda; the C++ file runs on any host")
+        parser.error("--arch is for CUDA files; the C++ file runs on any host")
+    if arguments.check_cuda == "-" and arguments.input_file in (None, "-"):
+        parser.error("--check-cuda needs a file, if the module comes from standard input")
     return arguments
 
 
@@ -91,12 +99,29 @@ def translate(module: ModuleOp, target: str) -> str:
 
     Raises AmkError where the module is not at task level, or where its schedule does not verify.
     """
-    require_task_level(module)
     from amk import backends
+
+    _verify(module, target)
+    return backends.emit(module, target)
+
+
+def check_cuda(module: ModuleOp, target: str, path: str) -> str:
+    """One line that says what of the CUDA file at `path` was proved to be the schedule of `module`.
+
+    Raises AmkError where `translate` does, and at the first difference.
+    """
+    text, name = read_input(path)
+    _verify(module, target)
+    from amk.backends.readback import check_program
+
+    return f"{name}: {check_program(module, target, text, name)}\n"
+
+
+def _verify(module: ModuleOp, target: str) -> None:
+    require_task_level(module)
     from amk.passes import verify_schedule
 
     verify_schedule.check(module, None if target == HOST_TARGET else target)
-    return backends.emit(module, target)
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -106,7 +131,11 @@ def _run(argv: Sequence[str]) -> int:
     verify_module(module)
     require_task_level(module)
     target = HOST_TARGET if arguments.to_cpp else choose_arch(module, arguments.arch)
-    write_output(arguments.output_file, translate(module, target))
+    if arguments.check_cuda is not None:
+        result = check_cuda(module, target, arguments.check_cuda)
+    else:
+        result = translate(module, target)
+    write_output(arguments.output_file, result)
     return 0
 
 

@@ -102,9 +102,9 @@ def test_output_file(tmp_path: Path, calls: list[str]) -> None:
         (["--to-cuda"], "", "FILE:1:1: Could not parse"),
         (["--to-cuda"], '"arith.addi"() : () -> ()', "FILE:1:1: 'arith.addi' op Expected 2"),
         (["--to-cuda"], module("amk.unprintable"), "no device primitive for tile.strange"),
-        (["--to-cpp", "--arch=sm_90"], TASK, "--arch is for --to-cuda"),
-        ([], TASK, "one of the arguments --to-cuda --to-cpp is required"),
-        (["--to-ptx"], TASK, "one of the arguments --to-cuda --to-cpp is required"),
+        (["--to-cpp", "--arch=sm_90"], TASK, "--arch is for CUDA files"),
+        ([], TASK, "one of the arguments --to-cuda --to-cpp --check-cuda is required"),
+        (["--to-ptx"], TASK, "one of the arguments --to-cuda --to-cpp --check-cuda is required"),
     ],
 )
 def test_errors_are_one_line(

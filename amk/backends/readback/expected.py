@@ -1,0 +1,316 @@
+"""What the verified IR expects of a printed program: its table, and the way from ops to columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from xdsl.dialects.builtin import IndexType, ModuleOp
+from xdsl.ir import SSAValue
+
+from amk.backends.readback.columns import Column, Comparer
+from amk.dialects import task, tile
+from amk.dialects.access import Access, AccessAttr, ExprAttr
+from amk.dialects.memory import is_packet, space_of
+from amk.errors import AmkError
+from amk.ir.expand import Expansion, TaskLike, expand, schedule_of
+from amk.ir.location import location_of
+from amk.schedule.expr import Expr
+from amk.schedule.table import ScheduleTable
+
+ELEMENTS = {"f32": "float", "bf16": "amk::bf16", "i32": "int"}
+
+
+@dataclass(frozen=True)
+class BufferFacts:
+    """A buffer of the schedule: its number, and the column of the table that it stands for."""
+
+    op: task.BufferOp
+    number: int
+
+    @property
+    def name(self) -> str:
+        return self.op.sym_name.data
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.op.type.get_shape()
+
+    @property
+    def space(self) -> str:
+        return space_of(self.op.type)
+
+    @property
+    def packet(self) -> bool:
+        return is_packet(self.op.type)
+
+    @property
+    def element(self) -> str:
+        """The C++ type of an element."""
+        return ELEMENTS[str(self.op.type.element_type)]
+
+    @property
+    def uses(self) -> int:
+        return self.op.uses.value.data if self.op.uses else 1
+
+    @property
+    def constant(self) -> bool:
+        """Whether nothing writes it while a launch runs."""
+        return self.op.kind.data in ("constant", "input") and self.space != "host"
+
+    @property
+    def exposed(self) -> bool:
+        """Whether tasks of other workers may overwrite what a task reads: plain global memory."""
+        return self.space == "" and not self.constant
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Elements between neighbours in each dimension."""
+        return tuple(int(np.prod(self.shape[d + 1 :])) for d in range(len(self.shape)))
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return int(np.prod(self.shape))
+
+
+class Expected:
+    """The schedule of a module and what follows from it."""
+
+    def __init__(self, module: ModuleOp) -> None:
+        self.schedule = schedule_of(module)
+        self.expansion: Expansion = expand(self.schedule)
+        self.kernels = {
+            op.sym_name.data: op for op in module.body.block.ops if isinstance(op, tile.KernelOp)
+        }
+        ops = [op for op in self.schedule.body.block.ops if isinstance(op, task.BufferOp)]
+        self.buffers = {op.sym_name.data: BufferFacts(op, number) for number, op in enumerate(ops)}
+        self.counters = [
+            op.sym_name.data
+            for op in self.schedule.body.block.ops
+            if isinstance(op, task.CounterOp)
+        ]
+        self.families: list[task.FamilyOp] = []
+        for op in self.schedule.walk():
+            if isinstance(op, task.TaskOp):
+                message = f"@{op.sym_name.data}: only families are read back, not single tasks"
+                raise AmkError(message, location=location_of(op))
+            if isinstance(op, task.FamilyOp):
+                self.families.append(op)
+
+    @property
+    def table(self) -> ScheduleTable:
+        return self.expansion.table
+
+    @property
+    def workers(self) -> int:
+        return self.table.workers
+
+    def kernel_of(self, op: task.FamilyOp) -> tile.KernelOp:
+        """The kernel that a family calls; AmkError if it has none."""
+        kernel = self.kernels.get(op.kernel_name or "")
+        if kernel is None:
+            message = f"@{op.sym_name.data}: a family without a kernel cannot be read back"
+            raise AmkError(message, location=location_of(op))
+        return kernel
+
+    @cached_property
+    def ranges(self) -> dict[str, tuple[int, int]]:
+        """The values of the run-time scalars; AmkError for one that the device layer lacks."""
+        for scalar in self.table.scalars:
+            if (scalar.name, scalar.step) != ("pos", 1):
+                raise AmkError(f"no program can be read back that has a scalar @{scalar.name}")
+        return {scalar.name: (scalar.lo, scalar.hi - 1) for scalar in self.table.scalars}
+
+    @cached_property
+    def comparer(self) -> Comparer:
+        return Comparer(self.table.expressions, self.ranges)
+
+    @cached_property
+    def family_of(self) -> np.ndarray:
+        """The number of the family of each task, [tasks]."""
+        numbers: dict[TaskLike, int] = {op: number for number, op in enumerate(self.families)}
+        origins = np.array([numbers[op] for op in self.expansion.ops], np.int64)
+        return origins[self.table.task_origin]
+
+    @cached_property
+    def by_worker(self) -> tuple[np.ndarray, np.ndarray]:
+        """The tasks of all workers in order: workers [tasks] ascending, tasks [tasks].
+
+        AmkError for a task that is on no worker's compute queue.
+        """
+        queues = self.table.queues
+        workers = np.array([q.worker if q.agent == "compute" else -1 for q in queues], np.int64)
+        owner = workers[self.table.task_queue]
+        if (owner < 0).any():
+            name = self.table.task_name(int(np.flatnonzero(owner < 0)[0]))
+            raise AmkError(f"{name} runs on no worker's compute queue: it cannot be read back")
+        order = np.lexsort((np.arange(len(owner)), owner))
+        return owner[order], order
+
+    @cached_property
+    def access_start(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the accesses sorted by task, and where each task's begin, [tasks + 1]."""
+        order = np.argsort(self.table.access_task, kind="stable")
+        starts = np.searchsorted(
+            self.table.access_task[order], np.arange(self.table.n_tasks + 1), side="left"
+        )
+        return order, starts
+
+    def signalled(self, counter: str) -> int:
+        """What one iteration adds to a counter."""
+        number = self.counters.index(counter)
+        return int(self.table.signal_amount[self.table.signal_counter == number].sum())
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The tasks of a family that one place executes: `ids` [n], one for each lane."""
+
+    expected: Expected
+    op: task.FamilyOp
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def kernel(self) -> tile.KernelOp:
+        return self.expected.kernel_of(self.op)
+
+    @property
+    def fast(self) -> bool:
+        """Whether the kernel's exponentials, divisions and roots may be approximate."""
+        return self.kernel.fast is not None
+
+    @cached_property
+    def worker(self) -> np.ndarray:
+        """The worker of each task."""
+        table = self.expected.table
+        workers = np.array([queue.worker for queue in table.queues], np.int64)
+        return workers[table.task_queue[self.ids]]
+
+    @cached_property
+    def indices(self) -> Mapping[str, np.ndarray]:
+        """The index of the family and those of the repeats around it, for each task."""
+        names = [self.op.index_name]
+        outer: list[str] = []
+        parent = self.op.parent_op()
+        while parent is not None:
+            if isinstance(parent, task.RepeatOp):
+                outer.insert(0, parent.index.data)
+            parent = parent.parent_op()
+        index = self.expected.table.task_index[self.ids]
+        return {name: index[:, k].astype(np.int64) for k, name in enumerate([*names, *outer])}
+
+    @cached_property
+    def regions(self) -> dict[SSAValue, Region]:
+        """What each memref parameter of the kernel is bound to."""
+        order, starts = self.expected.access_start
+        regions: dict[SSAValue, Region] = {}
+        rank = 0
+        parameters = self.kernel.body.block.args
+        for argument, parameter in zip(self.op.args, parameters, strict=True):
+            if isinstance(argument, AccessAttr):
+                access = argument.data
+                rows = order[starts[self.ids] + rank]
+                regions[parameter] = Region(self, access, rows)
+                rank += access.reads + access.writes
+        return regions
+
+    @cached_property
+    def index_arguments(self) -> list[tuple[SSAValue, Expr]]:
+        """The index parameters of the kernel with their values."""
+        parameters = self.kernel.body.block.args
+        return [
+            (parameter, argument.data)
+            for argument, parameter in zip(self.op.args, parameters, strict=True)
+            if isinstance(argument, ExprAttr) and isinstance(parameter.type, IndexType)
+        ]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A parameter's region for each task: rows of the table's accesses, [n]."""
+
+    tasks: Tasks
+    access: Access
+    rows: np.ndarray
+
+    @property
+    def buffer(self) -> BufferFacts:
+        return self.tasks.expected.buffers[self.access.buffer]
+
+    def low(self, dimension: int) -> Column:
+        """The first index in a dimension."""
+        table = self.tasks.expected.table
+        return Column(
+            table.access_lo[self.rows, dimension].astype(np.int64),
+            ((1, table.access_lo_expr[self.rows, dimension]),),
+        )
+
+    def high(self, dimension: int) -> Column:
+        """One past the last index in a dimension."""
+        table = self.tasks.expected.table
+        return Column(
+            table.access_hi[self.rows, dimension].astype(np.int64),
+            ((1, table.access_hi_expr[self.rows, dimension]),),
+        )
+
+    def extent(self, dimension: int) -> Column:
+        """The number of indices in a dimension."""
+        column = self.high(dimension) - self.low(dimension)
+        return self.tasks.expected.comparer.simplified(column)
+
+    def spans(self, dimension: int, extent: int) -> bool:
+        """Whether it is [0, extent) in a dimension, for every task."""
+        low, high = self.low(dimension), self.high(dimension)
+        return low.equals(0) and high.equals(extent)
+
+    @property
+    def use(self) -> Column:
+        table = self.tasks.expected.table
+        return Column(table.access_use[self.rows].astype(np.int64))
+
+    @property
+    def guard(self) -> np.ndarray:
+        """Numbers of the guard expressions, -1 for none."""
+        return self.tasks.expected.table.access_guard[self.rows]
+
+    @property
+    def kept(self) -> list[int]:
+        """The dimensions that the parameter has."""
+        return [d for d, dim in enumerate(self.access.dims) if dim.hi is not None]
+
+    @property
+    def offset(self) -> Column:
+        """Elements from the start of the buffer; in shared memory, of the worker's row."""
+        first = 1 if self.buffer.space == "shared" else 0
+        total = Column.of(0, len(self.tasks))
+        for dimension in range(first, len(self.buffer.shape)):
+            total = total + self.low(dimension) * self.buffer.strides[dimension]
+        return total
+
+    @property
+    def private(self) -> bool:
+        """Whether it lies in the row of the task's own worker, as shared memory has to."""
+        return self.low(0).equals(self.tasks.worker) and self.extent(0).equals(1)
+
+    @property
+    def run(self) -> Column | None:
+        """The number of neighbouring elements that it is; None where it is no such run.
+
+        That is one range, in a dimension after which all dimensions are whole and before which
+        there is one index.
+        """
+        shape = self.buffer.shape
+        dimensions = range(1 if self.buffer.space == "shared" else 0, len(shape))
+        for dimension in dimensions:
+            if self.extent(dimension).equals(1) and dimension < len(shape) - 1:
+                continue
+            if all(self.spans(d, shape[d]) for d in dimensions if d > dimension):
+                return self.extent(dimension) * self.buffer.strides[dimension]
+            return None
+        return Column.of(1, len(self.tasks))

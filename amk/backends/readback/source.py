@@ -1,0 +1,51 @@
+"""The device layer inside a printed program: it has to be the packaged text, to the letter."""
+
+from __future__ import annotations
+
+import re
+
+from amk.backends.arch import ARCHS
+from amk.backends.device import HEADERS, device_text
+from amk.errors import AmkError
+
+END_OF_CONSTANTS = re.compile(r"^\}[^\n]*$", re.MULTILINE)
+CONTINUED = re.compile(r"\\[ \t]*$", re.MULTILINE)
+
+
+def without_device_layer(text: str, target: str, name: str) -> str:
+    """The file with the device layer of `target` blanked out, so that places stay what they are.
+
+    It stands behind the constants, the first line that closes a brace. AmkError with the first
+    line that is not that of the packaged text.
+    """
+    end = END_OF_CONSTANTS.search(text)
+    if end is None:
+        raise AmkError("the constants of the device layer do not end", location=f"{name}:1:1")
+    head, rest = text[: end.end() + 1], text[end.end() + 1 :]
+    layer = device_text(ARCHS[target].device)
+    if not rest.startswith(layer):
+        _differing(head, rest, layer, target, name)
+    schedule = head + "\n" * layer.count("\n") + rest[len(layer) :]
+    continued = CONTINUED.search(schedule)
+    if continued is not None:
+        line = schedule.count("\n", 0, continued.start()) + 1
+        raise AmkError("a line goes on in the next", location=f"{name}:{line}:1")
+    return schedule
+
+
+def _differing(head: str, rest: str, layer: str, target: str, name: str) -> None:
+    """Raise at the first line that differs; it names the target that the text would fit."""
+    fitting = [other for other in HEADERS if rest.startswith(device_text(other))]
+    if fitting:
+        message = f"this is the device layer of {' or '.join(fitting)}, not of {target}"
+        raise AmkError(message, location=f"{name}:{head.count(chr(10)) + 1}:1")
+    found, wanted = rest.splitlines(), layer.splitlines()
+    same = 0
+    while same < min(len(found), len(wanted)) and found[same] == wanted[same]:
+        same += 1
+    line = head.count("\n") + same + 1
+    shown = wanted[same].strip() if same < len(wanted) else ""
+    message = (
+        f"the device layer differs from the packaged text of {target}, which has '{shown}' here"
+    )
+    raise AmkError(message, location=f"{name}:{line}:1")
