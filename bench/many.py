@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 EVERY = 10.0
 """Seconds between two lines of progress."""
 
-Judge = Callable[[int], tuple[str, str]]
-"""What is seen of a seed: a label to count, and a mismatch in words ("": none)."""
+Judge = Callable[[int], tuple[str, str, int]]
+"""What is seen of a seed: a label to count, a mismatch in words ("": none), a number to add up."""
 
 
 @dataclass
@@ -26,27 +26,32 @@ class Tally:
 
     counts: Counter[str] = field(default_factory=Counter)
     mismatches: list[str] = field(default_factory=list)
+    total: int = 0
     seconds: float = 0.0
     done_to: int = 0
     """All seeds before this one were judged: where to go on."""
 
 
+Part = tuple[range, Counter[str], list[str], int]
+
 _judge: Judge | None = None
 
 
-def _chunk(seeds: range) -> tuple[range, Counter[str], list[str]]:
+def _chunk(seeds: range) -> Part:
     assert _judge is not None
     counts: Counter[str] = Counter()
     mismatches: list[str] = []
+    total = 0
     for seed in seeds:
         try:
-            label, mismatch = _judge(seed)
+            label, mismatch, number = _judge(seed)
         except Exception as error:
-            label, mismatch = "error", f"{type(error).__name__}: {error}"
+            label, mismatch, number = "error", f"{type(error).__name__}: {error}", 0
         counts[label] += 1
+        total += number
         if mismatch:
             mismatches.append(f"seed {seed}: {mismatch}")
-    return seeds, counts, mismatches
+    return seeds, counts, mismatches, total
 
 
 def run(judge: Judge, seeds: range, jobs: int, minutes: float, chunk: int) -> Tally:
@@ -59,9 +64,10 @@ def run(judge: Judge, seeds: range, jobs: int, minutes: float, chunk: int) -> Ta
     tally = Tally(done_to=seeds.start)
     begin = told = time.perf_counter()
     finished: dict[int, int] = {}
-    for part, counts, mismatches in _results(seeds, jobs, begin + 60 * minutes, chunk):
+    for part, counts, mismatches, total in _results(seeds, jobs, begin + 60 * minutes, chunk):
         tally.counts += counts
         tally.mismatches += mismatches
+        tally.total += total
         for line in mismatches:
             print(line, file=sys.stderr, flush=True)
         finished[part.start] = part.stop
@@ -80,9 +86,7 @@ def run(judge: Judge, seeds: range, jobs: int, minutes: float, chunk: int) -> Ta
     return tally
 
 
-def _results(
-    seeds: range, jobs: int, deadline: float, chunk: int
-) -> Iterator[tuple[range, Counter[str], list[str]]]:
+def _results(seeds: range, jobs: int, deadline: float, chunk: int) -> Iterator[Part]:
     def parts() -> Iterator[range]:
         for first in range(seeds.start, seeds.stop, chunk):
             if time.perf_counter() >= deadline:
@@ -106,14 +110,20 @@ def _results(
         yield from (result.get() for result in waiting)
 
 
-def report(title: str, seeds: range, jobs: int, tally: Tally) -> int:
-    """Print one table; the exit status: 1 if something differs or nothing was judged."""
+def report(title: str, seeds: range, jobs: int, tally: Tally, total: str = "") -> int:
+    """Print one table; the exit status: 1 if something differs or nothing was judged.
+
+    `total` names the number that was added up, if it means anything.
+    """
     judged = tally.counts.total()
     kinds = sorted(tally.counts.items(), key=lambda item: -item[1])
     head = ["judged", *(kind for kind, _ in kinds), "mismatches", "seconds", "processes", "CPUs"]
     row = [judged, *(n for _, n in kinds), len(tally.mismatches), f"{tally.seconds:.0f}", jobs,
            os.cpu_count()]  # fmt: skip
     print(f"{title}, seeds {seeds.start} to {seeds.stop - 1}\n")
+    if total:
+        head.insert(1, total)
+        row.insert(1, tally.total)
     for cells in (head, ["---"] * len(head), row):
         print("| " + " | ".join(map(str, cells)) + " |")
     if tally.done_to < seeds.stop:

@@ -27,18 +27,18 @@ SKEW = 2
 """The largest skew that both sides accept: the explorer unrolls 2 * SKEW + 4 iterations."""
 
 
-def compare(seed: int) -> tuple[str, str]:
+def compare(seed: int) -> tuple[str, str, int]:
     """The kind that the explorer finds for the program of a seed, and how the verifier differs."""
     made = program(seed)
     try:
         truth = judge(made, SKEW)
     except TooBig:
-        return "too many states", ""
+        return "too many states", "", 0
     verdict = verify(table_of(made), max_skew=SKEW)
     if verdict.kind == truth and verdict.ok == (truth == ""):
-        return truth or "sound", ""
+        return truth or "sound", "", 0
     said = f"{verdict.kind or 'sound'} ({verdict.message})"
-    return truth or "sound", f"the verifier says {said}, the explorer {truth or 'sound'}"
+    return truth or "sound", f"the verifier says {said}, the explorer {truth or 'sound'}", 0
 
 
 def main() -> int:

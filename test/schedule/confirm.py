@@ -7,137 +7,166 @@ for a fault around the tasks that the mutation concerns, and at random.
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 import numpy as np
 from mutants import Mutant
-from oracle import Launch
-from regions import Regions, Touch, malformed
+from regions import Regions, malformed
+from sample import Sample
 
 from amk.schedule import ScheduleTable
 from amk.schedule.verify import Verdict
 
-BLOCKS = 4
-"""This many instances of touched tasks are blocked, and as many at random."""
+NEAR = 2
+"""So many tasks after a touched one in its queue count as touched too."""
+ANCHORS, PARTNERS = 250, 4
+"""At random: so many accesses, and so many conflicts of each."""
+READS = 40
+"""At most this many reads around the mutation are checked for bytes that nobody wrote."""
+ITERATIONS = 3
+"""Iterations of an accepted mutant that are unrolled: enough for a skew of 1."""
 
 
-def confirm(mutant: Mutant, verdict: Verdict, rng: random.Random) -> str:
-    """What speaks against `verdict`, "" if nothing does."""
+@dataclass(frozen=True)
+class Opinion:
+    """What speaks against a verdict ("": nothing), and how many conflicting pairs were judged."""
+
+    against: str
+    pairs: int = 0
+
+
+def confirm(base: ScheduleTable, mutant: Mutant, verdict: Verdict, rng: random.Random) -> Opinion:
+    """The opinion on `verdict` of a mutant of `base`."""
     table = mutant.table
     if malformed(table):
-        return "" if verdict.kind == "malformed" else "it is malformed"
+        return _expect(verdict, "malformed")
     (scalar,) = table.scalars
-    static = _static(table)
-    if verdict.kind in ("out-of-bounds", "constant-write"):
-        return "" if verdict.kind == static else f"the regions show {static!r}"
     given = dict(verdict.witness.start).get(scalar.name)
-    start = rng.randrange(scalar.lo, scalar.hi - 3) if given is None else given
-    last = max((e for e, _ in verdict.witness.pair), default=0)
-    launch = Launch(table, start, min(max(2, last + 1), scalar.hi - start))
-    twice = launch.link()
-    if verdict.kind == "malformed" or twice:
-        return "" if verdict.kind == "malformed" and twice else f"written twice is {twice}"
+    static = _static(table, given)
+    if verdict.kind in ("out-of-bounds", "constant-write"):
+        return Opinion("" if verdict.kind == static else f"the regions show {static!r}")
+    start = rng.randrange(scalar.lo, scalar.hi - ITERATIONS) if given is None else given
+    seen = [e for e, _ in (*verdict.witness.pair, *verdict.witness.run)]
+    iterations = {"": ITERATIONS, "unbounded-skew": 18}.get(verdict.kind, max([1, *seen]) + 1)
+    sample = Sample(table, start, min(iterations, scalar.hi - start))
+    if verdict.kind == "malformed" or sample.twice:
+        return Opinion("" if verdict.kind == "malformed" and sample.twice else "not written twice")
     if static:
-        return f"the regions show {static!r}"
-    if verdict.kind == "deadlock" or launch.deadlock():
-        return "" if verdict.kind == "deadlock" and launch.deadlock() else "deadlock differs"
+        return Opinion(f"the regions show {static!r}")
+    if verdict.kind == "deadlock" or sample.deadlock():
+        return Opinion(
+            "" if sample.deadlock() and verdict.kind == "deadlock" else "deadlock differs"
+        )
+    if verdict.kind == "unbounded-skew":
+        return Opinion("" if sample.runs_free(17) else "no agent runs free")
     if verdict.kind == "race":
-        return _race(launch, verdict)
+        return _race(sample, verdict)
     if verdict.kind == "undefined-read":
-        # The launch starts at the state of the witness, or where every start shows it.
         task = verdict.errors[0].task
-        found = any(launch.undefined(e, {task}) for e in range(launch.iterations))
-        return "" if found else "the bytes are defined"
-    return f"{verdict.kind} is not expected" if not verdict.ok else _fault(mutant, launch, rng)
+        reads = np.flatnonzero(sample.plain & ~sample.write & (sample.task == task))
+        return Opinion("" if sample.undefined(reads.tolist()) else "the bytes are defined")
+    if not verdict.ok:
+        return Opinion(f"{verdict.kind} is not expected")
+    return _search(base, mutant, verdict, sample, rng)
 
 
-def _static(table: ScheduleTable) -> str:
+def _expect(verdict: Verdict, kind: str) -> Opinion:
+    return Opinion("" if verdict.kind == kind else f"it is {kind}")
+
+
+def _static(table: ScheduleTable, given: int | None) -> str:
     """The kind of error of a region that is wrong at some value of the scalar."""
     (scalar,) = table.scalars
     regions = Regions(table)
-    kinds = set()
-    rows = np.flatnonzero(
-        (table.access_lo_expr >= 0).any(axis=1)
-        | (table.access_hi_expr >= 0).any(axis=1)
+    shapes = np.ones((len(table.buffers), table.access_lo.shape[1]), np.int64)
+    for number, buffer in enumerate(table.buffers):
+        shapes[number, : len(buffer.shape)] = buffer.shape
+    fixed = np.array([b.kind in ("input", "constant") for b in table.buffers])
+    varying = np.flatnonzero(
+        (table.access_lo_expr >= 0).any(1)
+        | (table.access_hi_expr >= 0).any(1)
         | (table.access_guard >= 0)
         | (table.task_guard[table.access_task] >= 0)
     )
-    every = {scalar.lo: range(len(table.access_task))}
-    shapes = [b.shape for b in table.buffers]
     # Ends, and every residue of what the expressions divide by.
     middle = range(scalar.lo, scalar.hi, max(1, (scalar.hi - scalar.lo) // 97))
-    for start in dict.fromkeys((*middle, scalar.hi - 2, scalar.hi - 1)):
-        values = regions.values(start, 0)
-        for row in every.get(start, rows):
-            box = regions.box(int(row), values)
-            buffer = int(table.access_buffer[row])
-            if box is None:
-                continue
-            if any(a < 0 or b > n for (a, b), n in zip(box, shapes[buffer], strict=True)):
-                kinds.add("out-of-bounds")
-            if table.access_write[row] and table.buffers[buffer].kind in ("input", "constant"):
-                kinds.add("constant-write")
-    return max(kinds, default="")
+    starts = {*middle, scalar.hi - 2, scalar.hi - 1, scalar.lo if given is None else given}
+    found = ""
+    for number, start in enumerate(sorted(starts)):
+        rows = np.arange(len(table.access_task)) if number == 0 else varying
+        lo, hi, happens = regions.boxes(start, 0, rows)
+        buffer = table.access_buffer[rows]
+        if (happens & ((lo < 0) | (hi > shapes[buffer])).any(1)).any():
+            return "out-of-bounds"
+        if (happens & table.access_write[rows] & fixed[buffer]).any():
+            found = "constant-write"
+    return found
 
 
-def _race(launch: Launch, verdict: Verdict) -> str:
+def _race(sample: Sample, verdict: Verdict) -> Opinion:
     (one, first), (two, second) = verdict.witness.pair
-    a, b = one * launch.tasks + first, two * launch.tasks + second
-    if a == b or launch.unordered(a, b):
-        return ""
-    if launch.precedes(b, a):
+    a, b = one * sample.tasks + first, two * sample.tasks + second
+    sample.ask([a, b])
+    if a == b or sample.unordered(a, b):
+        return Opinion("")
+    if sample.precedes(b, a):
         a, b = b, a
-    return "" if launch.unseen(a, b) else "the pair is ordered and visible"
+    return Opinion("" if sample.unseen(a, b) else "the pair is ordered and visible")
 
 
-def _fault(mutant: Mutant, launch: Launch, rng: random.Random) -> str:
-    tasks = launch.tasks
-    touched = sorted(mutant.tasks)
-    some = [t + e * tasks for t in touched for e in range(launch.iterations)]
-    chosen = rng.sample(some, min(BLOCKS, len(some)))
-    plain = [t for t in launch.touches if t.use < 0 and t.write]
-    chosen += [rng.choice(plain).instance for _ in range(BLOCKS)] if plain else []
-    if launch.races(_partners(launch, set(chosen), rng)):
-        return "a race"
-    for touch in _packets(launch, chosen, rng):
-        element = np.ravel_multi_index(
-            [rng.randrange(a, b) for a, b in touch.box], launch.table.buffers[touch.buffer].shape
-        )
-        if _lost(launch, touch, int(element), rng):
-            return f"a lost packet of {launch.table.box_text(touch.row)}"
-    return "an undefined read" if launch.undefined(0, mutant.tasks) else ""
+def _search(
+    base: ScheduleTable, mutant: Mutant, verdict: Verdict, sample: Sample, rng: random.Random
+) -> Opinion:
+    """Searches an accepted mutant for a fault."""
+    if verdict.skew + 2 <= sample.iterations and sample.runs_free(verdict.skew + 1):
+        return Opinion(f"the skew is more than {verdict.skew}")
+    touched = _touched(base, mutant)
+    mine = np.isin(sample.task, touched) & sample.happens
+    near = np.flatnonzero(mine & (sample.iteration <= 1)).tolist()
+    anchors = np.flatnonzero(sample.happens & ~sample.fixed)
+    some = rng.sample(anchors.tolist(), min(ANCHORS, len(anchors)))
+    sample.ask([int(sample.instance[k]) for k in (*near, *some)])
+    for k in near:
+        if sample.plain[k]:
+            sample.demand_plain(k)
+        elif sample.use[k] >= 0:
+            sample.demand_packets(k, rng, 3)
+    for k in some:
+        if sample.plain[k]:
+            sample.demand_some(k, rng, PARTNERS)
+        else:
+            sample.demand_packets(k, rng, PARTNERS // 2)
+    against = sample.violated()
+    if against:
+        return Opinion(against, sample.pairs)
+    reads = _reads(base, touched, sample, rng)
+    wrong = sample.undefined(reads)
+    return Opinion(f"an undefined read: {wrong}" if wrong else "", sample.pairs)
 
 
-def _partners(launch: Launch, chosen: set[int], rng: random.Random) -> list[tuple[Touch, Touch]]:
-    """Conflicting pairs of the chosen instances, a few of each."""
-    pairs = []
-    fixed = ("input", "constant")
-    plain = [t for t in launch.touches if t.use < 0 and launch.kinds[t.buffer] not in fixed]
-    for one in plain:
-        if one.instance not in chosen:
-            continue
-        met = [
-            two
-            for two in plain
-            if two.instance != one.instance and (one.write or two.write) and one.meets(two)
-        ]
-        pairs += [(one, two) for two in rng.sample(met, min(2, len(met)))]
-    return rng.sample(pairs, min(6, len(pairs)))
+def _touched(base: ScheduleTable, mutant: Mutant) -> np.ndarray:
+    """The tasks of a mutation and the next ones of their queues, before and after it."""
+    found = set(mutant.tasks)
+    for table in (base, mutant.table):
+        for task in mutant.tasks:
+            later = np.flatnonzero(table.task_queue == table.task_queue[task])
+            found |= set(later[later > task][:NEAR].tolist())
+    return np.array(sorted(found))
 
 
-def _packets(launch: Launch, chosen: list[int], rng: random.Random) -> list[Touch]:
-    found = [t for t in launch.touches if t.use >= 0 and t.instance in chosen]
-    return rng.sample(found, min(2, len(found)))
-
-
-def _lost(launch: Launch, touch: Touch, element: int, rng: random.Random) -> bool:
-    """Whether a packet around `touch` is lost; of the readers of a packet a few are looked at."""
-    (slot,) = launch.slots(touch.buffer, element)
-    at = [k for k, (w, r) in enumerate(slot) if touch.instance == w or touch.instance in r]
-    near = slot[max(at[0] - 1, 0) : at[0] + 2] if at else ()
-    part = []
-    for writer, readers in near:
-        keep = {touch.instance} & readers
-        others = sorted(readers - keep)
-        part.append((writer, frozenset({*keep, *rng.sample(others, min(1, len(others)))})))
-    # Without readers the order of all writes of the slot would be needed.
-    return all(readers for _, readers in part) and launch.lost(tuple(part))
+def _reads(
+    base: ScheduleTable, touched: np.ndarray, sample: Sample, rng: random.Random
+) -> list[int]:
+    """Reads of touched tasks, reads of what they write or wrote, and a few more."""
+    reads = sample.plain & ~sample.write & (sample.iteration == 0)
+    found = reads & np.isin(sample.task, touched)
+    # Where the mutation moved or dropped a write, the readers of the old region matter.
+    lo, hi, happens = Regions(base).boxes(sample.start, 0)
+    rows = np.flatnonzero(happens & base.access_write & np.isin(base.access_task, touched))
+    for row in rows:
+        meet = (sample.lo < hi[row]).all(1) & (lo[row] < sample.hi).all(1)
+        found |= reads & meet & (sample.buffer == base.access_buffer[row])
+    chosen = np.flatnonzero(found).tolist()
+    others = np.flatnonzero(reads).tolist()
+    chosen = rng.sample(chosen, min(READS, len(chosen)))
+    return chosen + rng.sample(others, min(READS // 4, len(others)))

@@ -81,7 +81,16 @@ def _malformed(program: Program) -> bool:
             pairs = list(zip(access.lo, access.hi, strict=True))
             if any(isinstance(a, int) and isinstance(b, int) and a > b for a, b in pairs):
                 return True
+            if buffer.shared and not _own(task.queue, *pairs[0]):
+                return True
     return False
+
+
+def _own(worker: int | None, lo: int | str, hi: int | str) -> bool:
+    """Whether rows `lo` to `hi` of shared memory are those of a task's own worker."""
+    if worker is None or isinstance(lo, str) or isinstance(hi, str):
+        return False
+    return worker <= lo and hi <= worker + 1
 
 
 def _starts(program: Program) -> Iterator[dict[str, int]]:

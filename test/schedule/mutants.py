@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from regions import malformed
 
 from amk.schedule import ScheduleTable
 from amk.schedule.table import SINGLE, Queue
@@ -89,8 +90,14 @@ def change_signal(table: ScheduleTable, rng: random.Random) -> Mutant | None:
 
 
 def change_placement(table: ScheduleTable, rng: random.Random) -> Mutant | None:
-    """Move a task to another queue, or to a queue of its own."""
-    task = rng.randrange(table.n_tasks)
+    """Move a task to another queue or to a queue of its own, or swap the queues of two tasks."""
+    task, other = (rng.randrange(table.n_tasks) for _ in "ab")
+    if table.task_queue[task] != table.task_queue[other] and rng.random() < 0.3:
+        one, two = int(table.task_queue[task]), int(table.task_queue[other])
+        made = _put(_put(table, task, task_queue=two), other, task_queue=one)
+        made = _follow(made, task, table.queues[two].worker)
+        made = _follow(made, other, table.queues[one].worker)
+        return Mutant(made, f"swap the places of {task} and {other}", frozenset((task, other)))
     if len(table.queues) == 1 or rng.random() < 0.2:
         return Mutant(on_its_own(table, task), f"own {task}", frozenset((task,)))
     queue = rng.choice([q for q in range(len(table.queues)) if q != table.task_queue[task]])
@@ -144,10 +151,14 @@ def _some_access(table: ScheduleTable, rng: random.Random, packets: bool = False
 
 
 def change_region(table: ScheduleTable, rng: random.Random) -> Mutant | None:
-    """Shift, shrink or grow a region along one dimension."""
+    """Shift, shrink or grow a region along one dimension, or swap two regions of a buffer."""
     row = _some_access(table, rng)
     if row is None:
         return None
+    if rng.random() < 0.15:
+        return _swap(
+            table, rng, row, ("access_lo", "access_hi", "access_lo_expr", "access_hi_expr")
+        )
     dim = rng.randrange(int(table.access_rank[row]))
     step = rng.choice([-1, 1, 1, -1, 2, -2, 4, -4])
     what = rng.choice(["shift", "lo", "hi"])
@@ -161,11 +172,29 @@ def change_region(table: ScheduleTable, rng: random.Random) -> Mutant | None:
     return Mutant(made, text, frozenset((int(table.access_task[row]),)))
 
 
+def _swap(
+    table: ScheduleTable, rng: random.Random, row: int, columns: tuple[str, ...]
+) -> Mutant | None:
+    """Swap what `columns` say of access `row` and of another one of its buffer."""
+    same = np.flatnonzero(table.access_buffer == table.access_buffer[row])
+    other = int(rng.choice(same))
+    made = table
+    for column in columns:
+        values = getattr(table, column).copy()
+        values[[row, other]] = values[[other, row]]
+        made = replace(made, **{column: values})
+    tasks = frozenset(int(table.access_task[r]) for r in (row, other))
+    what = columns[0].removeprefix("access_")
+    return Mutant(made, f"swap {what} of {table.box_text(row)}, {table.box_text(other)}", tasks)
+
+
 def change_use(table: ScheduleTable, rng: random.Random) -> Mutant | None:
-    """Give a packet access another use."""
+    """Give a packet access another use, and so another epoch, or swap the uses of two."""
     row = _some_access(table, rng, packets=True)
     if row is None:
         return None
+    if rng.random() < 0.3:
+        return _swap(table, rng, row, ("access_use",))
     uses = table.buffers[table.access_buffer[row]].uses
     use = rng.randrange(uses) if rng.random() < 0.9 else uses
     made = _put(table, row, access_use=use)
@@ -228,3 +257,28 @@ def mutate(table: ScheduleTable, rng: random.Random) -> Mutant:
             # A swap of two tasks renumbers them, so the tasks of both changes are kept.
             return Mutant(more.table, f"{made.what}; {more.what}", made.tasks | more.tasks)
     return made
+
+
+def mutate_sensibly(table: ScheduleTable, rng: random.Random) -> Mutant:
+    """A mutation that is seldom malformed: most random ones of packets are."""
+    if rng.random() < 0.05:
+        return mutate(table, rng)
+    while True:
+        made = mutate(table, rng)
+        if not malformed(made.table) and not _written_twice(made):
+            return made
+
+
+def _written_twice(mutant: Mutant) -> bool:
+    """Whether a touched task writes packets that another task writes too (guards left aside)."""
+    table = mutant.table
+    writes = np.flatnonzero(table.access_write & (table.access_use >= 0))
+    touched = writes[np.isin(table.access_task[writes], list(mutant.tasks))]
+    buffer, use = table.access_buffer, table.access_use
+    for row in touched:
+        rows = writes[(buffer[writes] == buffer[row]) & (use[writes] == use[row])]
+        meet = (table.access_lo[rows] < table.access_hi[row]).all(1)
+        meet &= (table.access_lo[row] < table.access_hi[rows]).all(1)
+        if meet.sum() > 1:
+            return True
+    return False

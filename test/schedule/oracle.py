@@ -14,45 +14,41 @@ from itertools import combinations
 
 import numpy as np
 from regions import Regions, Touch, malformed
+from system import Packet, System
 
 from amk.schedule import ScheduleTable
-
-NEVER = 1 << 40
 
 Slot = tuple[tuple[int, frozenset[int]], ...]
 """What happens to a packet: its writes (instance, readers of what it wrote)."""
 
 
-class Launch:
+class Launch(System):
     """Some iterations of a table from one start of its scalar."""
 
     def __init__(self, table: ScheduleTable, start: int | None, iterations: int) -> None:
-        self.table = table
-        self.iterations = iterations
-        self.tasks = table.n_tasks
+        super().__init__(table, iterations)
         self.kinds = [b.kind for b in table.buffers]
-        self.count = self.tasks * iterations
         self.touches: list[Touch] = []
         self._access(Regions(table), start)
-        self.queues: list[list[int]] = [[] for _ in table.queues]
-        for instance in range(self.count):
-            self.queues[table.task_queue[instance % self.tasks]].append(instance)
-        self._conditions()
-        self._runs: dict[int, bytearray] = {}
+        packets = (t for t in self.touches if t.use >= 0)
+        self.twice = self.link(
+            Packet(t.instance, t.iteration, t.buffer, t.use, t.write, t.box) for t in packets
+        )
+        """Whether a use of a packet is written twice."""
 
     def _access(self, regions: Regions, start: int | None) -> None:
         table = self.table
         tasks, buffers = table.access_task.tolist(), table.access_buffer.tolist()
         writes, uses = table.access_write.tolist(), table.access_use.tolist()
         for iteration in range(self.iterations):
-            values = regions.values(start, iteration)
-            for row, task in enumerate(tasks):
-                box = regions.box(row, values)
-                if box is not None:
-                    instance = iteration * self.tasks + task
-                    self.touches.append(
-                        Touch(instance, iteration, row, buffers[row], writes[row], uses[row], box)
-                    )
+            lo, hi, happens = regions.boxes(start, iteration)
+            for row in np.flatnonzero(happens).tolist():
+                rank = regions.rank[buffers[row]]
+                box = tuple(zip(lo[row, :rank].tolist(), hi[row, :rank].tolist(), strict=True))
+                instance = iteration * self.tasks + tasks[row]
+                self.touches.append(
+                    Touch(instance, iteration, row, buffers[row], writes[row], uses[row], box)
+                )
 
     def outside(self) -> bool:
         """Whether an access leaves its buffer."""
@@ -65,122 +61,6 @@ class Launch:
     def constant_write(self) -> bool:
         """Whether something that is read-only is written."""
         return any(t.write and self.kinds[t.buffer] in ("input", "constant") for t in self.touches)
-
-    def _conditions(self) -> None:
-        table = self.table
-        total = [0] * len(table.counters)
-        self.waits: list[list[tuple[int, int]]] = [[] for _ in range(self.count)]
-        self.signals: list[list[tuple[int, int]]] = [[] for _ in range(self.count)]
-        self.suppliers: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        columns = table.signal_task, table.signal_counter, table.signal_amount
-        for task, counter, amount in zip(*(c.tolist() for c in columns), strict=True):
-            total[counter] += amount
-            for iteration in range(self.iterations):
-                self.signals[iteration * self.tasks + task].append((counter, amount))
-                self.suppliers[counter].append((iteration * self.tasks + task, amount))
-        columns = table.wait_task, table.wait_counter, table.wait_threshold
-        for task, counter, threshold in zip(*(c.tolist() for c in columns), strict=True):
-            for iteration in range(self.iterations):
-                need = iteration * total[counter] + threshold
-                if need > 0:
-                    self.waits[iteration * self.tasks + task].append((counter, need))
-
-    def link(self) -> bool:
-        """Find the writers that each packet read waits for; whether a use is written twice."""
-        shapes = [b.shape for b in self.table.buffers]
-        writers: dict[tuple[int, int, int], np.ndarray] = {}
-        twice = False
-        for touch in self.touches:
-            if touch.use >= 0 and touch.write:
-                key = touch.buffer, touch.use, touch.iteration
-                if key not in writers:
-                    writers[key] = np.full(shapes[touch.buffer], -1, np.int64)
-                twice |= bool((self._inside(writers[key], touch) >= 0).any())
-                self._inside(writers[key], touch)[...] = touch.instance
-        self.groups: list[list[int]] = []
-        self.left: list[int] = []
-        self.needs: list[list[int]] = [[] for _ in range(self.count)]
-        self.feeds: list[list[int]] = [[] for _ in range(self.count)]
-        known: dict[tuple[object, ...], int] = {}
-        for touch in self.touches:
-            if touch.use < 0 or touch.write:
-                continue
-            key = touch.buffer, touch.use, touch.iteration
-            if (*key, touch.box) not in known:
-                known[*key, touch.box] = len(self.groups)
-                found = np.full(1, -1)
-                if key in writers:
-                    found = np.unique(self._inside(writers[key], touch))
-                self._group(found.tolist())
-            self.needs[touch.instance].append(known[*key, touch.box])
-        return twice
-
-    @staticmethod
-    def _inside(memory: np.ndarray, touch: Touch) -> np.ndarray:
-        """The part of `touch` inside the buffer (outside is an error of a later kind)."""
-        return memory[tuple(slice(max(a, 0), max(b, 0)) for a, b in touch.box)]
-
-    def _group(self, producers: list[int]) -> None:
-        number = len(self.groups)
-        impossible = not producers or producers[0] < 0
-        producers = [p for p in producers if p >= 0]
-        self.groups.append(producers)
-        self.left.append(NEVER if impossible else len(producers))
-        for producer in producers:
-            self.feeds[producer].append(number)
-
-    def run(self, blocked: int = -1) -> bytearray:
-        """What a greedy run executes in which `blocked` must not run."""
-        if blocked in self._runs:
-            return self._runs[blocked]
-        done = bytearray(self.count)
-        left, counts = list(self.left), [0] * len(self.table.counters)
-        at = [0] * len(self.queues)
-        parked: dict[tuple[str, int], list[int]] = defaultdict(list)
-        work = list(range(len(self.queues)))
-        while work:
-            number = work.pop()
-            queue = self.queues[number]
-            while at[number] < len(queue):
-                instance = queue[at[number]]
-                if instance == blocked:
-                    break
-                lacks = self._lacks(instance, left, counts)
-                if lacks is not None:
-                    parked[lacks].append(number)
-                    break
-                done[instance] = 1
-                at[number] += 1
-                for group in self.feeds[instance]:
-                    left[group] -= 1
-                    if not left[group]:
-                        work += parked.pop(("group", group), ())
-                for counter, amount in self.signals[instance]:
-                    counts[counter] += amount
-                    work += parked.pop(("counter", counter), ())
-        self._runs[blocked] = done
-        return done
-
-    def _lacks(self, instance: int, left: list[int], counts: list[int]) -> tuple[str, int] | None:
-        for group in self.needs[instance]:
-            if left[group]:
-                return "group", group
-        for counter, need in self.waits[instance]:
-            if counts[counter] < need:
-                return "counter", counter
-        return None
-
-    def deadlock(self) -> bool:
-        """Whether something never runs."""
-        return not all(self.run())
-
-    def precedes(self, first: int, second: int) -> bool:
-        """Whether `first` must precede `second`."""
-        return first != second and not self.run(first)[second]
-
-    def unordered(self, first: int, second: int) -> bool:
-        """Whether the two can overlap."""
-        return not self.precedes(first, second) and not self.precedes(second, first)
 
     def pairs(self) -> Iterator[tuple[Touch, Touch]]:
         """All conflicting accesses of different instances to plain memory."""
@@ -256,96 +136,6 @@ class Launch:
                 return True
         return False
 
-    def unseen(self, first: int, second: int) -> bool:
-        """Whether `second` can run without having synchronised with `first`, which precedes it."""
-        if self.table.task_queue[first % self.tasks] == self.table.task_queue[second % self.tasks]:
-            return False
-        for exactly in (False, True):
-            hopeful = self._hopeful(first, second, exactly)
-            if not hopeful[second]:
-                return False
-            clean = self._clean_run(first, second, hopeful)
-            if clean is not None:
-                return clean
-        # Giving up tasks (docs/verifier.md) is out of reach here; real lowerings never need it.
-        raise AssertionError("the oracle cannot decide this pair")
-
-    def _hopeful(self, first: int, second: int, exactly: bool) -> bytearray:
-        """A superset of what can run without `first` in its past while `second` has not run.
-
-        Only `exactly` leaves out suppliers that must follow their waiter (a run for each task).
-        """
-        ran = self.run(second)
-        inside = bytearray(self.count)
-        at = [0] * len(self.queues)
-        grows = True
-        while grows:
-            grows = False
-            for number, queue in enumerate(self.queues):
-                while at[number] < len(queue):
-                    task = queue[at[number]]
-                    if task == first or (task != second and not ran[task]):
-                        break
-                    if not self._met(task, inside, exactly):
-                        break
-                    inside[task] = 1
-                    if task == second:
-                        return inside
-                    at[number] += 1
-                    grows = True
-        return inside
-
-    def _met(self, task: int, inside: bytearray, exactly: bool) -> bool:
-        for counter, need in self.waits[task]:
-            usable = sum(
-                amount
-                for supplier, amount in self.suppliers[counter]
-                if inside[supplier] and not (exactly and self.precedes(task, supplier))
-            )
-            if usable < need:
-                return False
-        return True
-
-    def _clean_run(self, first: int, second: int, hopeful: bytearray) -> bool | None:
-        """Runs what can run clean, and the hopeless; whether `second` gets to run clean."""
-        left = list(self.left)
-        counts = [0] * len(self.table.counters)
-        clean_counts = [0] * len(self.table.counters)
-        at = [0] * len(self.queues)
-        dirty = [False] * len(self.queues)
-        moves, stuck = True, False
-        while moves:
-            moves, stuck = False, False
-            for number, queue in enumerate(self.queues):
-                while at[number] < len(queue):
-                    task = queue[at[number]]
-                    if self._lacks(task, left, counts) is not None:
-                        break
-                    clean = not dirty[number] and task != first
-                    clean &= all(clean_counts[c] >= need for c, need in self.waits[task])
-                    if task == second:
-                        if clean:
-                            return True
-                        break
-                    if not clean and hopeful[task]:
-                        stuck = True
-                        break
-                    dirty[number] |= not clean
-                    self._step(task, clean, left, counts, clean_counts)
-                    at[number] += 1
-                    moves = True
-        return None if stuck else False
-
-    def _step(
-        self, task: int, clean: bool, left: list[int], counts: list[int], clean_counts: list[int]
-    ) -> None:
-        for group in self.feeds[task]:
-            left[group] -= 1
-        for counter, amount in self.signals[task]:
-            counts[counter] += amount
-            if clean:
-                clean_counts[counter] += amount
-
     def undefined(self, first: int, reads: Set[int] | None = None) -> bool:
         """Whether a read (of tasks `reads`) of a launch that starts at iteration `first` finds
         bytes that nobody wrote."""
@@ -386,7 +176,7 @@ def judge(table: ScheduleTable) -> str:
         return "malformed"
     (scalar,) = table.scalars
     launch = Launch(table, scalar.lo, scalar.hi - scalar.lo)
-    if launch.link():
+    if launch.twice:
         return "malformed"
     if launch.outside():
         return "out-of-bounds"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from amk.schedule import Expr, ScheduleTable, TableBuilder, parse
+from amk.schedule.table import COMPUTE, SINGLE
 
 Bound = int | str
 
@@ -24,6 +25,8 @@ class Buffer:
     initial: bool = False
     packet: bool = False
     uses: int = 1
+    shared: bool = False
+    """The first dimension is the worker, and a task touches only what is its own worker's."""
 
 
 @dataclass
@@ -65,6 +68,7 @@ def table_of(program: Program) -> ScheduleTable:
         b.buffer(
             f"b{number}", x.shape, x.item, x.kind, arena=x.arena, offset=x.offset,
             initial=x.initial, packet=x.packet, uses=x.uses,
+            space="shared" if x.shared else "global",
         )  # fmt: skip
     for number in range(program.counters):
         b.counter(f"c{number}")
@@ -97,3 +101,47 @@ def _bounds(bounds: list[Bound]) -> np.ndarray | list[Expr | int]:
     if any(isinstance(bound, str) for bound in bounds):
         return [parse(bound) if isinstance(bound, str) else bound for bound in bounds]
     return np.array(bounds)
+
+
+def program_of(table: ScheduleTable) -> Program:
+    """A table without arenas as a program; an element stands for its bytes."""
+    texts = [str(e).replace("floordiv", "//").replace("mod", "%") for e in table.expressions]
+
+    def bound(constant: int, number: int) -> Bound:
+        return constant if number < 0 else f"{constant} + {texts[number]}"
+
+    queues = [table.queues[q] for q in table.task_queue]
+    # A worker has one agent here; other queues are nobody's.
+    program = Program(
+        [Task(None if queue.agent == SINGLE else queue.worker) for queue in queues],
+        [
+            Buffer(b.shape, b.kind, initial=b.initial, packet=b.packet, uses=b.uses,
+                   shared=b.space == "shared")
+            for b in table.buffers
+        ],
+        len(table.counters), table.iterations,
+        [(s.name, s.lo, s.hi, s.step) for s in table.scalars], table.workers,
+    )  # fmt: skip
+    assert all(b.arena is None for b in table.buffers)
+    assert all(q.agent in (COMPUTE, SINGLE) for q in table.queues)
+    for task, guard in zip(program.tasks, table.task_guard.tolist(), strict=True):
+        task.guard = bound(0, guard)
+    columns = table.wait_task, table.wait_counter, table.wait_threshold
+    for task, counter, threshold in zip(*(c.tolist() for c in columns), strict=True):
+        program.tasks[task].waits.append((counter, threshold))
+    columns = table.signal_task, table.signal_counter, table.signal_amount
+    for task, counter, amount in zip(*(c.tolist() for c in columns), strict=True):
+        program.tasks[task].signals.append((counter, amount))
+    for row, task in enumerate(table.access_task.tolist()):
+        rank = int(table.access_rank[row])
+        lo, hi = (
+            tuple(map(bound, constant[row, :rank].tolist(), number[row, :rank].tolist()))
+            for constant, number in (
+                (table.access_lo, table.access_lo_expr), (table.access_hi, table.access_hi_expr),
+            )
+        )  # fmt: skip
+        guard, use = int(table.access_guard[row]), int(table.access_use[row])
+        buffer, write = int(table.access_buffer[row]), bool(table.access_write[row])
+        access = Access(buffer, write, lo, hi, bound(0, guard), use)
+        program.tasks[task].accesses.append(access)
+    return program

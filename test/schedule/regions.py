@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from types import CodeType
 
+import numpy as np
+
 from amk.schedule import ScheduleTable
 
 Box = tuple[tuple[int, int], ...]
@@ -56,63 +58,44 @@ class Regions:
         self.table = table
         self.texts = [str(e) for e in table.expressions]
         self.rank = [len(b.shape) for b in table.buffers]
-        self.lo, self.hi = table.access_lo.tolist(), table.access_hi.tolist()
-        self.lo_expr, self.hi_expr = table.access_lo_expr.tolist(), table.access_hi_expr.tolist()
-        self.guards = list(
-            zip(
-                table.access_guard.tolist(),
-                table.task_guard[table.access_task].tolist(),
-                strict=True,
-            )
-        )
 
-    def values(self, start: int | None, iteration: int) -> list[int]:
-        """The values of all expressions in an iteration."""
+    def values(self, start: int | None, iteration: int) -> np.ndarray:
+        """The values of all expressions in an iteration, and a 0 (which number -1 finds)."""
         names = {}
         for scalar in self.table.scalars:
             assert start is not None
             names[scalar.name] = start + iteration * scalar.step
-        return [eval(_code(text), {}, names) for text in self.texts]
+        return np.array([*(eval(_code(text), {}, names) for text in self.texts), 0], np.int64)
 
-    def box(self, row: int, values: list[int]) -> Box | None:
-        """The region of an access, or None where it touches nothing."""
-        if any(guard >= 0 and values[guard] for guard in self.guards[row]):
-            return None
-        box = []
-        for dim in range(self.rank[self.table.access_buffer[row]]):
-            first, last = self.lo_expr[row][dim], self.hi_expr[row][dim]
-            low = self.lo[row][dim] + (values[first] if first >= 0 else 0)
-            high = self.hi[row][dim] + (values[last] if last >= 0 else 0)
-            if low >= high:
-                return None
-            box.append((low, high))
-        return tuple(box)
+    def boxes(
+        self, start: int | None, iteration: int, rows: np.ndarray | slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Bounds lo and hi [rows, rank] of accesses in an iteration, and which touch anything."""
+        table, values = self.table, self.values(start, iteration)
+        lo = table.access_lo[rows] + values[table.access_lo_expr[rows]]
+        hi = table.access_hi[rows] + values[table.access_hi_expr[rows]]
+        guard = table.task_guard[table.access_task[rows]]
+        idle = values[table.access_guard[rows]] | values[guard]
+        return lo, hi, (idle == 0) & (lo < hi).all(1)
 
 
 def malformed(table: ScheduleTable) -> bool:
     """Whether the table means nothing, whatever the values of its scalars."""
-    total = [0] * len(table.counters)
-    for counter, amount in zip(table.signal_counter, table.signal_amount, strict=True):
-        total[counter] += int(amount)
-    for counter, threshold in zip(table.wait_counter, table.wait_threshold, strict=True):
-        if threshold > total[counter]:
-            return True
-    for row in range(len(table.access_task)):
-        buffer = table.buffers[table.access_buffer[row]]
-        use = int(table.access_use[row])
-        if buffer.packet != (use >= 0) or use >= max(buffer.uses, 1):
-            return True
-        for dim in range(len(buffer.shape)):
-            fixed = table.access_lo_expr[row, dim] < 0 and table.access_hi_expr[row, dim] < 0
-            if fixed and table.access_lo[row, dim] > table.access_hi[row, dim]:
-                return True
-        worker = table.queues[table.task_queue[table.access_task[row]]].worker
-        if buffer.space == "shared" and (
-            table.access_lo_expr[row, 0] >= 0
-            or table.access_hi_expr[row, 0] >= 0
-            or worker < 0
-            or not worker <= table.access_lo[row, 0]
-            or not table.access_hi[row, 0] <= worker + 1
-        ):
-            return True
-    return False
+    total = np.zeros(len(table.counters), np.int64)
+    np.add.at(total, table.signal_counter, table.signal_amount)
+    if (table.wait_threshold > total[table.wait_counter]).any():
+        return True
+    packet, shared, uses = (
+        np.array([getter(b) for b in table.buffers])[table.access_buffer]
+        for getter in (lambda b: b.packet, lambda b: b.space == "shared", lambda b: b.uses)
+    )
+    use = table.access_use
+    if (packet != (use >= 0)).any() or (use >= np.maximum(uses, 1)).any():
+        return True
+    fixed = (table.access_lo_expr < 0) & (table.access_hi_expr < 0)
+    if (fixed & (table.access_lo > table.access_hi)).any():
+        return True
+    workers = np.array([q.worker for q in table.queues])
+    worker = workers[table.task_queue[table.access_task]]
+    inside = (worker <= table.access_lo[:, 0]) & (table.access_hi[:, 0] <= worker + 1)
+    return bool((shared & ~(fixed[:, 0] & (worker >= 0) & inside)).any())
