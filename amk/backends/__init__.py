@@ -8,18 +8,21 @@ if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
     from amk.backends.program import Program
+    from amk.backends.trace_layout import TraceWindow
 
 
-def emit_program(module: ModuleOp, target: str, *, stream_only: bool = False) -> Program:
+def emit_program(
+    module: ModuleOp, target: str, *, stream_only: bool = False, trace: TraceWindow | None = None
+) -> Program:
     """Print a module at task level for `target` (`sm_90`, …, `host`); KeyError for other names.
 
     The schedule must have been verified: the printer trusts it. With `stream_only`, the program
-    streams the weights and computes nothing.
+    streams the weights and computes nothing; with `trace`, it records what it does.
     """
     from amk.backends.arch import arch_of
     from amk.backends.print_program import emit_program as emit_for
 
-    return emit_for(module, arch_of(target), stream_only=stream_only)
+    return emit_for(module, arch_of(target), stream_only=stream_only, trace=trace)
 
 
 def emit(module: ModuleOp, target: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
 from amk.backends.arch import Arch
@@ -21,11 +22,12 @@ from amk.backends.printer.bindings import C_TYPES, Buffer, buffers_of, counters_
 from amk.backends.printer.schedule import Family, SchedulePrinter, families_of
 from amk.backends.printer.text import Writer
 from amk.backends.program import STEP_BYTES, BufferInfo, Program, StreamLayout
+from amk.backends.trace_layout import TRACE_BUFFER, WARPS, TraceLayout, TraceWindow
 from amk.dialects import task, tile
 from amk.dialects.memory import integers
 from amk.errors import AmkError
 from amk.interpreters.numerics import chunk_bounds
-from amk.ir.expand import schedule_of
+from amk.ir.expand import expand, schedule_of
 from amk.ir.location import location_of
 
 WINDOW_BYTES = 48 * 1024
@@ -60,23 +62,31 @@ def resources(module: ModuleOp, arch: Arch) -> Plan:
     return Plan(schedule, families, buffers, streams, config)
 
 
-def emit_program(module: ModuleOp, arch: Arch, *, stream_only: bool = False) -> Program:
+def emit_program(
+    module: ModuleOp,
+    arch: Arch,
+    *,
+    stream_only: bool = False,
+    trace: TraceWindow | None = None,
+) -> Program:
     """Print the schedule of a module (which must verify) for a target.
 
     With `stream_only`, its tasks are left out: weights are streamed in the same way, through the
-    same ring and from the same buffers, and thrown away. No schedule can be faster.
+    same ring and from the same buffers, and thrown away. No schedule can be faster. With `trace`,
+    the program records what its workers do in those iterations of a launch.
     """
     plan = resources(module, arch)
+    layout = None if trace is None else trace_layout(plan.schedule, arch, trace)
     schedule, families, buffers = plan.schedule, plan.families, plan.buffers
     streams, config = plan.streams, plan.config
     writer = Writer()
     _banner(writer, schedule, arch, streams)
-    _config(writer, config)
-    extras = ("ceiling",) if stream_only else ()
-    for line in device_text(arch.device, *extras).splitlines():
+    _config(writer, {**config, **layout.config} if layout else config)
+    text = device_text(arch.device, ceiling=stream_only, trace=layout is not None)
+    for line in text.splitlines():
         writer.line(line)
-    _types(writer, schedule, buffers)
-    printer = SchedulePrinter(writer, schedule, families, buffers)
+    _types(writer, schedule, buffers, layout)
+    printer = SchedulePrinter(writer, schedule, families, buffers, layout is not None)
     writer.line()
     if stream_only:
         printer.discard()
@@ -88,12 +98,14 @@ def emit_program(module: ModuleOp, arch: Arch, *, stream_only: bool = False) -> 
         writer.line()
     arguments = [b for b in buffers.values() if b.space != "shared"]
     counters = counters_of(schedule)
+    members = _members(arguments, counters, layout)
     if arch.is_gpu:
-        _cuda_entry(writer, arguments, counters, arch)
+        _cuda_entry(writer, members, arch)
     else:
-        _host_entry(writer, arguments, counters)
+        _host_entry(writer, members)
     infos = [_info(b, streams.get(b.name)) for b in arguments]
     infos += [BufferInfo(c, "scratch", "counter", (1,), "i32") for c in counters]
+    infos += [layout.info] if layout else []
     return Program(
         name=schedule.sym_name.data,
         target=arch.name,
@@ -108,6 +120,19 @@ def emit_program(module: ModuleOp, arch: Arch, *, stream_only: bool = False) -> 
         task_names=tuple(f.op.sym_name.data for f in families.values()),
         buffer_names=(*buffers, *counters),
         config=config,
+        trace=layout,
+    )
+
+
+def trace_layout(schedule: task.ScheduleOp, arch: Arch, window: TraceWindow) -> TraceLayout:
+    """Where an instrumented program leaves its records."""
+    queues = expand(schedule).table.task_queue
+    return TraceLayout(
+        workers=schedule.workers.value.data,
+        warps=WARPS if arch.is_gpu else 1,
+        tasks=int(np.bincount(queues).max(initial=1)),
+        tokens=window.tokens,
+        first=window.first,
     )
 
 
@@ -296,7 +321,12 @@ def _config(writer: Writer, config: Mapping[str, int]) -> None:
             writer.line(f"{unused}constexpr int {name} = {value};")
 
 
-def _types(writer: Writer, schedule: task.ScheduleOp, buffers: Mapping[str, Buffer]) -> None:
+def _types(
+    writer: Writer,
+    schedule: task.ScheduleOp,
+    buffers: Mapping[str, Buffer],
+    trace: TraceLayout | None,
+) -> None:
     writer.line()
     writer.comment("What stays with a worker.")
     with writer.block("struct Private", "};"):
@@ -314,17 +344,20 @@ def _types(writer: Writer, schedule: task.ScheduleOp, buffers: Mapping[str, Buff
                 writer.line(f"{buffer.pointer_type} {buffer.spelling};  // {buffer.type}")
         for counter in counters_of(schedule).values():
             writer.line(f"uint32_t* {counter};")
+        if trace is not None:
+            writer.line(f"uint64_t* {TRACE_BUFFER};")
 
 
-def _members(arguments: Sequence[Buffer], counters: Mapping[str, str]) -> list[tuple[str, str]]:
-    pointers = [(b.pointer_type, b.spelling) for b in arguments]
-    return pointers + [("uint32_t*", name) for name in counters.values()]
+def _members(
+    arguments: Sequence[Buffer], counters: Mapping[str, str], trace: TraceLayout | None
+) -> list[tuple[str, str]]:
+    """The members of `Buffers`, in order: types and names."""
+    members = [(b.pointer_type, b.spelling) for b in arguments]
+    members += [("uint32_t*", name) for name in counters.values()]
+    return members if trace is None else [*members, ("uint64_t*", TRACE_BUFFER)]
 
 
-def _cuda_entry(
-    writer: Writer, arguments: Sequence[Buffer], counters: Mapping[str, str], arch: Arch
-) -> None:
-    members = _members(arguments, counters)
+def _cuda_entry(writer: Writer, members: Sequence[tuple[str, str]], arch: Arch) -> None:
     head = f'extern "C" __global__ void __launch_bounds__({arch.threads}, 1) {Program.ENTRY}('
     writer.line(head)
     for type_, name in members:
@@ -337,8 +370,7 @@ def _cuda_entry(
         writer.line("    [&](amk::Producer& w, const Buffers& b) { stream(w, b); });")
 
 
-def _host_entry(writer: Writer, arguments: Sequence[Buffer], counters: Mapping[str, str]) -> None:
-    members = _members(arguments, counters)
+def _host_entry(writer: Writer, members: Sequence[tuple[str, str]]) -> None:
     head = (
         f'extern "C" int {Program.ENTRY}(void** arguments, const amk::Launch* launch, '
         f"amk::Status* status)"

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from amk.backends.trace_layout import TraceLayout
 
 ELEMENT_BYTES = {"f32": 4, "bf16": 2, "i32": 4}
 ROW_BLOCK = 8
@@ -103,6 +107,8 @@ class Program:
     buffer_names: tuple[str, ...]
     """Names by the ids that `Status.buffer` carries (all buffers of the schedule)."""
     config: Mapping[str, int] = field(default_factory=dict)
+    trace: TraceLayout | None = None
+    """Where the records of an instrumented program are; None for any other."""
 
     ENTRY = "amk_decode"
 

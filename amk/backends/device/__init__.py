@@ -62,7 +62,14 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
 }
 """The headers of each target, in the order in which they are printed."""
 
-_EXTRAS: Mapping[str, str] = {"cuda": "cuda/{}.cuh", "host": "host/{}.h"}
+_TRACE_MARK = "AMK_TRACE("
+"""Lines with it are part of instrumented programs only."""
+
+_TRACE: Mapping[str, tuple[str, ...]] = {
+    "cuda": ("cuda/trace_clock.cuh", "common/trace.h", "cuda/trace_ring.cuh"),
+    "host": ("host/trace_clock.h", "common/trace.h"),
+}
+_CEILING: Mapping[str, str] = {"cuda": "cuda/ceiling.cuh", "host": "host/ceiling.h"}
 
 CONFIG_KEYS = (
     "kWorkers",
@@ -83,17 +90,25 @@ _VALUE_BYTES = {"f32": 4, "bf16": 2}
 _OPERAND_STEP_BYTES = 64
 
 
-def device_text(target: str, *extras: str) -> str:
+def device_text(target: str, *, ceiling: bool = False, trace: bool = False) -> str:
     """The device layer of `target`: a key of `HEADERS`.
 
-    `extras` are headers that a program needs for measuring only: "ceiling".
+    With `ceiling`, what a program needs that throws away its weights; with `trace`, what an
+    instrumented one needs.
     """
-    root = files(__name__)
-    place = _EXTRAS["host" if target == "host" else "cuda"]
-    names = [*HEADERS[target], *(place.format(extra) for extra in extras)]
-    return "\n".join(
+    root, kind = files(__name__), "host" if target == "host" else "cuda"
+    names = list(HEADERS[target])
+    if trace:
+        place = names.index("common/support.h") + 1
+        names[place:place] = _TRACE[kind]
+    if ceiling:
+        names.append(_CEILING[kind])
+    text = "\n".join(
         root.joinpath(name).read_text(encoding="utf-8").rstrip() + "\n" for name in names
     )
+    if trace:
+        return text
+    return "".join(line for line in text.splitlines(keepends=True) if _TRACE_MARK not in line)
 
 
 def operand_bytes(columns: int, dtype: str) -> int:

@@ -13,6 +13,7 @@ from amk.backends.printer.bindings import Binding, Buffer, counters_of
 from amk.backends.printer.expressions import Variables
 from amk.backends.printer.kernel import KernelPrinter, stream_of
 from amk.backends.printer.text import LOCALS, Writer, spell
+from amk.backends.trace_layout import TRACE_BUFFER
 from amk.dialects import task, tile
 from amk.dialects.access import Access, AccessAttr, argument_text
 from amk.errors import AmkError
@@ -48,8 +49,11 @@ class SchedulePrinter:
         schedule: task.ScheduleOp,
         families: Mapping[task.FamilyOp, Family],
         buffers: Mapping[str, Buffer],
+        trace: bool = False,
     ) -> None:
+        """With `trace`, the programs record when each task begins, waits and ends."""
         self.writer = writer
+        self.trace = trace
         self.schedule = schedule
         self.families = families
         self.buffers = buffers
@@ -74,19 +78,21 @@ class SchedulePrinter:
     # ---- the two programs ------------------------------------------------------------------
 
     def compute(self) -> None:
-        with (
-            self.writer.block("AMK_DEVICE void compute(amk::Worker& w, const Buffers& b)"),
-            self.writer.block("while (w.next())"),
-        ):
-            self._walk(self.schedule.body.block, self.variables, self._task)
+        with self.writer.block("AMK_DEVICE void compute(amk::Worker& w, const Buffers& b)"):
+            self._traced(f"w.trace.open(b.{TRACE_BUFFER}, w.id);")
+            with self.writer.block("while (w.next())"):
+                self._traced("w.trace.next(w.iteration);")
+                self._walk(self.schedule.body.block, self.variables, self._task)
+                self._traced("w.trace.end();")
 
     def stream(self) -> None:
         """The same families in the same order, of which only the streamed weights are left."""
-        with (
-            self.writer.block("AMK_DEVICE void stream(amk::Producer& w, const Buffers& b)"),
-            self.writer.block("while (w.next())"),
-        ):
-            self._walk(self.schedule.body.block, self.variables, self._copies)
+        with self.writer.block("AMK_DEVICE void stream(amk::Producer& w, const Buffers& b)"):
+            self._traced(f"w.trace.open(b.{TRACE_BUFFER}, w.id);")
+            with self.writer.block("while (w.next())"):
+                self._traced("w.trace.next(w.iteration);")
+                self._walk(self.schedule.body.block, self.variables, self._copies)
+            self._traced("w.trace.next(w.iteration);")
 
     def discard(self) -> None:
         """Instead of `compute`: everything that is streamed is thrown away."""
@@ -95,6 +101,10 @@ class SchedulePrinter:
             self.writer.block("while (w.next())"),
         ):
             self._walk(self.schedule.body.block, self.variables, self._discards)
+
+    def _traced(self, line: str) -> None:
+        if self.trace:
+            self.writer.line(line)
 
     def _walk(self, block: Block, variables: Variables, visit) -> None:
         for op in block.ops:
@@ -184,6 +194,7 @@ class SchedulePrinter:
         op, writer = family.op, self.writer
         bindings = self._bindings(family, variables)
         writer.line(f"w.at({family.number});")
+        self._traced(f"w.trace.at({family.number});")
         self._waits(op, variables)
         if self._needs_sync(family, bindings):
             writer.line("w.sync();")

@@ -52,6 +52,7 @@ AMK_DEVICE void wait(Worker& w, const uint32_t* counter, uint32_t target, int bu
   w.begin();
   if (w.warp() == 0) {
     Patience patience;
+    AMK_TRACE(const Waiting waiting(w.trace, false);)
     while (true) {
       uint32_t seen;
       asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");

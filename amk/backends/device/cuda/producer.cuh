@@ -5,6 +5,7 @@ namespace amk {
 // flight, since every small load and store of the block queues behind them.
 struct Producer {
   int id, iteration = -1;
+  AMK_TRACE(ProducerTrace trace;)
 
   AMK_DEVICE Producer(const Launch* launch)
       : id(blockIdx.x), index(threadIdx.x / 32 - kSlices), steps(launch->steps) {
@@ -15,12 +16,16 @@ struct Producer {
   // Copies one stage; false when the consumers have ended.
   AMK_DEVICE bool push(const unsigned char* from, int bytes) {
     Block& b = block();
+    AMK_TRACE(trace.begin();)
     while (any_copier(!stage_done(&b.empty[slot], parity ^ 1))) {
       if (!any_copier(barrier_done(&b.leaving, 0))) continue;
       left = true;
       return false;
     }
+    AMK_TRACE(trace.end(trace.full);)
+    AMK_TRACE(trace.begin();)
     if (in_flight == kWindow) retire();
+    AMK_TRACE(trace.end(trace.window);)
     ++in_flight;
     copier.copy(b.ring + slot * config::kSlotBytes, from, bytes, &b.full[slot]);
     advance(slot, parity);

@@ -38,6 +38,7 @@ AMK_DEVICE void request(Packets<T> from, uint64_t (&v)[N][2], PairOf pair_of) {
 template <bool Aligned = true, int N, class T, class PairOf>
 AMK_DEVICE void await(Worker& w, Packets<T> from, uint64_t (&v)[N][2], PairOf pair_of) {
   Patience patience;
+  AMK_TRACE(const Waiting waiting(w.trace, false);)
   while (true) {
     bool late = false;
 #pragma unroll

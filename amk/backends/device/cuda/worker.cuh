@@ -45,6 +45,7 @@ struct Awaited {
 // methods are called by whole warps.
 struct Worker {
   int id, iteration = -1, pos;
+  AMK_TRACE(Trace trace;)
 
   AMK_DEVICE Worker(const Launch* launch, Status* status)
       : id(blockIdx.x), pos(launch->pos - 1), thread(threadIdx.x), base(launch->base),
@@ -121,6 +122,7 @@ struct Worker {
   // The ring: this warp's next stage.
   AMK_DEVICE bool wait_stage() {
     Patience patience;
+    AMK_TRACE(const Waiting waiting(trace, true);)
     while (!__all_sync(kAllLanes, stage_done(&block().full[slot], parity))) {
       const auto describe = [&] { return Awaited{kRingBuffer, slot, parity, parity ^ 1}; };
       if (give_up(patience, true, describe)) return false;

@@ -16,6 +16,7 @@ struct Patience {
 // One worker: a thread that does everything a block of the kernel does.
 struct Worker {
   int id, iteration = -1, pos;
+  AMK_TRACE(Trace trace;)
 
   // `spins`: how often a wait looks before it gives its core away.
   Worker(int id, const Launch& launch, Status* status, void* state, uint32_t spins)
@@ -86,6 +87,7 @@ struct Worker {
   // Waits for a packet that has not come yet.
   __attribute__((noinline)) uint32_t await(uint64_t* packet, Awaited what) {
     Patience patience;
+    AMK_TRACE(const Waiting waiting(trace, false);)
     while (true) {
       const uint64_t v = load_packet(packet);
       what.seen = static_cast<uint32_t>(v >> 32);
