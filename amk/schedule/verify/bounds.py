@@ -5,20 +5,19 @@ An empty region touches nothing.  Statement (constant write).  No byte of an `in
 buffer is ever written, not through another buffer of its arena either.
 
 A range of each bound over all states decides most accesses; what it does not decide is evaluated
-in every state, guards included.
+in states that meet every case of that access, guards included.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from amk.schedule.expr import Expr
 from amk.schedule.table import ITERATION, ScheduleTable
 from amk.schedule.verify.report import Finding, Witness, at_task
-from amk.schedule.verify.scalars import States, interval, variable_ranges
+from amk.schedule.verify.scalars import States, StateSpace, interval, variable_ranges
 
 LIMIT = 50
 
@@ -41,10 +40,10 @@ def extents(table: ScheduleTable) -> np.ndarray:
     return result
 
 
-def check(table: ScheduleTable, states: Callable[[], States]) -> list[Finding]:
+def check(table: ScheduleTable, space: StateSpace) -> list[Finding]:
     """All accesses that leave their buffer, and all writes to read-only memory.
 
-    `states` is called only if a range does not decide.
+    States are only looked at if a range does not decide.
     """
     lo, hi = hull(table)
     extent = extents(table)[table.access_buffer]
@@ -54,13 +53,12 @@ def check(table: ScheduleTable, states: Callable[[], States]) -> list[Finding]:
     empty = constant & (lo >= hi).any(axis=1)
     found: list[Finding] = []
     for row in np.flatnonzero(outside & ~empty):
-        finding = _outside(table, int(row), extent[row], states if not constant[row] else None)
-        found += finding
+        found += _outside(table, int(row), extent[row], None if constant[row] else space)
         if len(found) >= LIMIT:
             break
     suspects = _read_only(table, lo, hi) & ~empty
     for row in np.flatnonzero(suspects)[:LIMIT]:
-        found += _constant_write(table, int(row), states if not constant[row] else None)
+        found += _constant_write(table, int(row), None if constant[row] else space)
     return found
 
 
@@ -70,10 +68,10 @@ def evaluate(expr: Expr, values: dict[str, np.ndarray], count: int) -> np.ndarra
 
 
 def boxes_in_states(
-    table: ScheduleTable, row: int, states: States, values: dict[str, np.ndarray] | None = None
+    table: ScheduleTable, row: int, states: States
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One access in all states: whether it happens [n], and its bounds [n, R]."""
-    at = states.values if values is None else values
+    at = states.values
     count = states.count
     happens = np.ones(count, bool)
     for guard in (table.access_guard[row], table.task_guard[table.access_task[row]]):
@@ -102,13 +100,13 @@ def state_text(table: ScheduleTable, state: dict[str, int]) -> str:
 
 
 def _outside(
-    table: ScheduleTable, row: int, extent: np.ndarray, states: Callable[[], States] | None
+    table: ScheduleTable, row: int, extent: np.ndarray, space: StateSpace | None
 ) -> list[Finding]:
     task = int(table.access_task[row])
     buffer = table.buffers[table.access_buffer[row]]
     where, start = "", ()
-    if states is not None:
-        every = states()
+    if space is not None:
+        every = space.cases(np.array([row]), 1)
         happens, lo, hi = boxes_in_states(table, row, every)
         bad = np.flatnonzero(happens & ((lo < 0) | (hi > extent)).any(axis=1))
         if not len(bad):
@@ -153,22 +151,21 @@ def _aliases(table: ScheduleTable, number: int) -> list[int]:
     ]
 
 
-def _constant_write(
-    table: ScheduleTable, row: int, states: Callable[[], States] | None
-) -> list[Finding]:
+def _constant_write(table: ScheduleTable, row: int, space: StateSpace | None) -> list[Finding]:
     task = int(table.access_task[row])
     number = int(table.access_buffer[row])
-    if states is None:
+    aliases = _aliases(table, number)
+    if space is None:
         boxes = [(table.access_lo[row], table.access_hi[row])]
         at = [{}]
     else:
-        every = states()
+        every = space.cases(np.array([row]), 1, values=aliases != [number])
         happens, lo, hi = boxes_in_states(table, row, every)
         rows = np.flatnonzero(happens)
         boxes = [(lo[r], hi[r]) for r in rows]
         at = [every.at(int(r)) for r in rows]
     mine = table.buffers[number]
-    for other in _aliases(table, number):
+    for other in aliases:
         buffer = table.buffers[other]
         for (lo, hi), state in zip(boxes, at, strict=True):
             if other != number and not _touches(mine, lo, hi, buffer.offset, buffer.size):

@@ -5,15 +5,17 @@ on how the bounds of their boxes compare with each other along each dimension of
 their values where buffers overlap in an arena), and on how many iterations remain.  States that
 agree in all of this are one case, and one state of each case is examined.
 
+Statement (parts).  Plain accesses put no condition on the execution, so memory that shares no byte
+is decided apart, each part with all packets.  Then only the scalars of one part are combined.
+
 `outline` is the fast way out: every access with the hull of its boxes, none but the accesses
 without expressions taken as certain.  What is proved for the outline holds in every state.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +24,15 @@ from amk.schedule.verify.arrays import combine
 from amk.schedule.verify.bounds import evaluate, extents, hull
 from amk.schedule.verify.memory import Boxes, cut, overlapping_arenas
 from amk.schedule.verify.packets import rewritten
-from amk.schedule.verify.scalars import HUGE, States, variable_ranges
+from amk.schedule.verify.scalars import (
+    HUGE,
+    States,
+    StateSpace,
+    cycle,
+    moving_bounds,
+    still_bounds,
+    variable_ranges,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +67,11 @@ class Case:
 
 
 def written_twice(
-    table: ScheduleTable, states: Callable[[], States]
+    table: ScheduleTable, space: StateSpace
 ) -> tuple[tuple[int, int], dict[str, int]] | None:
     """Two accesses that write the same use of a packet element, and a state in which they do.
 
-    `states` is called only if the hulls of the boxes overlap and do not decide.
+    States are looked at only if the hulls of the boxes overlap and do not decide.
     """
     packet = np.array([b.packet for b in table.buffers], bool)
     if not packet.any():
@@ -76,7 +86,7 @@ def written_twice(
             return pair, {}
     if not pairs:
         return None
-    every = states()
+    every = space.cases(rows, 1)
     known: set[bytes] = set()
     for state in range(every.count):
         values = every.at(state)
@@ -144,8 +154,7 @@ def reach(table: ScheduleTable, remaining: int) -> int:
     written[cell[table.access_write[row]]] = True
     if not (moving & written[cell] & (lowest < highest)[cell]).any():
         return 0
-    period = math.lcm(1, *(d for e in table.expressions for d in e.divisors))
-    return min(remaining, 2 * period + 1) if remaining >= HUGE else remaining
+    return min(remaining, 2 * cycle(table) + 1) if remaining >= HUGE // 2 else remaining
 
 
 def varying(table: ScheduleTable, rows: np.ndarray) -> np.ndarray:
@@ -171,13 +180,10 @@ def concrete(
     return _nonempty(rows[happens], lo[happens], hi[happens], sure[happens])
 
 
-def cases(table: ScheduleTable, states: States, window: int) -> Iterator[Case]:
+def cases(table: ScheduleTable, space: StateSpace, window: int) -> Iterator[Case]:
     """One case for each class of states that agree over `window` iterations."""
-    keys = [np.minimum(states.remaining, window), (states.values[ITERATION] == 0).astype(np.int64)]
-    keys += list(_signature(table, states, window))
-    key = np.zeros(states.count, np.int64)
-    for column in keys:
-        key = np.unique(combine(key, column), return_inverse=True)[1].reshape(-1)
+    states = space.cases(np.flatnonzero(changeable(table)), window)
+    key = case_keys(table, states, window)
     _, first = np.unique(key, return_index=True)
     for state in np.sort(first):
         yield Case(
@@ -191,15 +197,31 @@ def cases(table: ScheduleTable, states: States, window: int) -> Iterator[Case]:
         )
 
 
+def case_keys(table: ScheduleTable, states: States, window: int) -> np.ndarray:
+    """Numbers [states]: equal for states that are one case over `window` iterations.
+
+    States with just `window` iterations left are told apart from those with more, since a longer
+    window may be needed for the latter.
+    """
+    keys = [
+        np.minimum(states.remaining, window + 1),
+        (states.values[ITERATION] == 0).astype(np.int64),
+    ]
+    key = np.zeros(states.count, np.int64)
+    for column in [*keys, *_signature(table, states, window)]:
+        key = np.unique(combine(key, column), return_inverse=True)[1].reshape(-1)
+    return key
+
+
 def _signature(table: ScheduleTable, states: States, window: int) -> Iterator[np.ndarray]:
     """Integer columns [states] that tell states of different cases apart."""
-    rows = np.flatnonzero(changeable(table))
-    rows = rows[varying(table, rows) == 1]
+    changed = np.flatnonzero(changeable(table))
+    rows = changed[varying(table, changed) == 1]
     guards = np.unique(
         np.concatenate([table.access_guard[rows], table.task_guard[table.access_task[rows]]])
     )
     mixed = {n for members in overlapping_arenas(table).values() for n in members}
-    moving = _moving_bounds(table, rows)
+    moving = moving_bounds(table, rows)
     coordinates: dict[tuple[int, int], list[np.ndarray]] = {key: [] for key in moving}
     for offset in range(window):
         values = states.advanced(table, offset)
@@ -217,10 +239,7 @@ def _signature(table: ScheduleTable, states: States, window: int) -> Iterator[np
         if buffer in mixed:
             yield from every
             continue
-        users = table.access_buffer == buffer
-        fixed = np.unique(
-            np.concatenate([table.access_lo[users, dim], table.access_hi[users, dim]])
-        )
+        fixed = np.array(still_bounds(table, changed, buffer, dim), np.int64)
         yield from (np.searchsorted(fixed, c) + np.searchsorted(fixed, c, "right") for c in every)
         order = np.sort(every, axis=0)
         ranks = np.zeros_like(order)
@@ -230,18 +249,26 @@ def _signature(table: ScheduleTable, states: States, window: int) -> Iterator[np
             yield np.take_along_axis(ranks, place[None, :], 0)[0]
 
 
-def _moving_bounds(
-    table: ScheduleTable, rows: np.ndarray
-) -> dict[tuple[int, int], set[tuple[int, int]]]:
-    """The bounds with expressions by (buffer, dimension): pairs of constant and expression."""
-    found: dict[tuple[int, int], set[tuple[int, int]]] = {}
-    for constants, numbers in (
-        (table.access_lo, table.access_lo_expr),
-        (table.access_hi, table.access_hi_expr),
-    ):
-        at, dim = np.nonzero(numbers[rows] >= 0)
-        row = rows[at]
-        columns = np.stack([table.access_buffer[row], dim, constants[row, dim], numbers[row, dim]])
-        for buffer, axis, constant, number in np.unique(columns, axis=1).T.tolist():
-            found.setdefault((buffer, axis), set()).add((constant, number))
-    return found
+def parts(table: ScheduleTable) -> list[ScheduleTable]:
+    """Tables that are sound iff `table` is: all packets, with one memory that moves in each.
+
+    The first has all memory that no expression addresses.
+    """
+    packet = np.array([b.packet for b in table.buffers], bool)
+    arena = {n: members[0] for members in overlapping_arenas(table).values() for n in members}
+    domain = np.array([arena.get(n, n) for n in range(len(table.buffers))], np.int64)
+    of = domain[table.access_buffer]
+    rows = np.flatnonzero(changeable(table))
+    plain = ~packet[table.access_buffer]
+    moving = np.unique(of[rows[(varying(table, rows) == 1) & plain[rows]]])
+    still = changeable(table) & (~plain | ~np.isin(of, moving))
+    return [_with_accesses(table, still)] + [
+        _with_accesses(table, changeable(table) & (~plain | (of == d))) for d in moving
+    ]
+
+
+def _with_accesses(table: ScheduleTable, keep: np.ndarray) -> ScheduleTable:
+    columns = [
+        "task", "buffer", "write", "lo", "hi", "lo_expr", "hi_expr", "guard", "use", "rank",
+    ]  # fmt: skip
+    return replace(table, **{f"access_{c}": getattr(table, f"access_{c}")[keep] for c in columns})

@@ -9,21 +9,25 @@ import numpy as np
 
 from amk.schedule.table import ScheduleTable
 from amk.schedule.verify import defined, explain
+from amk.schedule.verify.agents import free_queue
 from amk.schedule.verify.cases import Case, concrete, reach
 from amk.schedule.verify.flow import Body, Flow, greedy, unroll
 from amk.schedule.verify.links import Accesses, Links, Sweep, packet_links, plain_links, sweep
 from amk.schedule.verify.memory import Boxes, Memory, cut
 from amk.schedule.verify.order import LISTED, Outcome, analyse
 from amk.schedule.verify.packets import Packets, resolve
-from amk.schedule.verify.report import KINDS, Finding
-from amk.schedule.verify.scalars import TooManyStatesError
+from amk.schedule.verify.report import KINDS, Finding, TooLargeError
+from amk.schedule.verify.scalars import ENDLESS, cycle
 from amk.schedule.verify.visibility import escape
 
 TRIED = 10
 """At most this many pairs of an outline are tried for a race in every state."""
 
-MAX_INSTANCES = 4_000_000
-"""More task instances than this are not unrolled (`TooManyStatesError`)."""
+MEMORY = 2 << 30
+"""Bytes that unrolled iterations may take; what needs more is not decided (`TooLargeError`)."""
+
+MAX_CYCLE = 4096
+"""Longer cycles of expressions are not searched for an agent that runs free."""
 
 ATTEMPTS = 3
 """Iterations that are unrolled at first; enough for a skew of 1."""
@@ -62,13 +66,18 @@ class Window:
 
 
 class Examiner:
-    """Examines cases of one table."""
+    """Examines cases of one table; `max_skew` None: any bound on the skew will do.
 
-    def __init__(self, table: ScheduleTable, max_skew: int) -> None:
+    `most` iterations are unrolled at most, so that they fit into `memory` bytes.
+    """
+
+    def __init__(self, table: ScheduleTable, max_skew: int | None, memory: int = MEMORY) -> None:
         self.table = table
         self.body = Body.of(table)
         self.max_skew = max_skew
+        self.most = max(ATTEMPTS, memory // _bytes(table))
         self.longest = 0
+        self.share = 1
 
     def every(self, cases: Callable[[int], Iterable[Case]], known: Result) -> Result:
         """Examines all cases; `cases(n)` lists those that n iterations can tell apart.
@@ -82,7 +91,9 @@ class Examiner:
         length = ATTEMPTS
         while True:
             self.longest = 0
-            result = self._every_conflict(cases(length), known.bounded)
+            every = list(cases(length))
+            self.share = len(every)
+            result = self._every_conflict(every, known.bounded)
             if self.longest <= length:
                 return result
             length = self.longest
@@ -115,8 +126,11 @@ class Examiner:
             return self._judge(case, window, length, skew) or Result()
         span = min(case.remaining, skew + 2 + reach(self.table, case.remaining))
         needed = min(case.remaining, span + skew)
-        if needed * self.table.n_tasks > MAX_INSTANCES:
-            raise TooManyStatesError(f"conflicts may lie {span} iterations apart")
+        if needed > max(self.most, length):
+            raise TooLargeError(
+                f"accesses that only packets order may meet {span} iterations apart, and no more "
+                f"than {self.most} fit into memory"
+            )
         if needed > length:
             window, found = self._window(case, needed)
             if window is None:
@@ -135,8 +149,11 @@ class Examiner:
             length = self._longer(length, case.remaining)
 
     def _longer(self, length: int, remaining: int) -> int:
-        limit = self.max_skew + 2
-        return min(remaining, limit, 2 * length) if length < limit else remaining
+        limit = self.most if self.max_skew is None else self.max_skew + 2
+        return min(remaining, limit, 2 * length)
+
+    def _accepts(self, skew: int | None) -> bool:
+        return skew is not None and (self.max_skew is None or skew <= self.max_skew)
 
     def _unrolled(self, case: Case) -> tuple[Window, int, list[Finding]]:
         """Enough iterations to know the skew: the window, the skew (-1: all of them), findings."""
@@ -147,13 +164,42 @@ class Examiner:
                 return _NOTHING, -1, found
             flow, level = self._flow(case, window)
             outcome = analyse(flow, level, [], False)
-            if outcome.skew is not None and outcome.skew <= self.max_skew:
+            if outcome.skew is not None and self._accepts(outcome.skew):
                 return window, outcome.skew, []
             if length == case.remaining:
                 return window, -1, []
-            if length >= self.max_skew + 2:
-                return window, -1, [explain.runaway(self.table, case, outcome.runaway, length)]
+            free = self._free(case, window, flow, outcome)
+            if free is not None:
+                return window, -1, [free]
             length = self._longer(length, case.remaining)
+
+    def _free(self, case: Case, window: Window, flow: Flow, outcome: Outcome) -> Finding | None:
+        """An agent that nothing holds back, or none that so many iterations show to be held."""
+        length = len(window.boxes)
+        if self.max_skew is not None:
+            short = length < self.max_skew + 2
+            return None if short else explain.runaway(self.table, case, outcome.runaway, length)
+        if length <= ATTEMPTS:
+            queues = free_queue(self.body, self._recurring(case, window), not case.exact)
+            if queues is not None and case.remaining >= ENDLESS:
+                return explain.free(self.table, case, flow, *queues)
+            if queues is not None and case.remaining * self.share > self.most:
+                return explain.runaway(self.table, case, outcome.runaway, length)
+        if length < self.most:
+            return None
+        return explain.runaway(self.table, case, outcome.runaway, length)
+
+    def _recurring(self, case: Case, window: Window) -> list[Packets]:
+        """The packets of iterations that come again and again."""
+        if case.fixed is not None:
+            return window.packets[:1]
+        first = ENDLESS if case.remaining >= ENDLESS else 0
+        found: list[Packets] = []
+        for iteration in range(first, first + min(cycle(self.table), case.remaining, MAX_CYCLE)):
+            boxes = case.boxes(iteration)
+            memory = cut(self.table, [boxes])
+            found.append(resolve(self.table, boxes, memory.classes[0], memory.cells))
+        return found
 
     def _window(self, case: Case, length: int) -> tuple[Window | None, list[Finding]]:
         self.longest = max(self.longest, length)
@@ -216,11 +262,9 @@ class Examiner:
         outcome = analyse(flow, level, links, True)
         bound = outcome.skew if skew is None else skew
         length = len(window.boxes)
-        if skew is None and (bound is None or bound > self.max_skew):
-            if length < case.remaining and length < self.max_skew + 2:
-                return None
+        if skew is None and not self._accepts(bound):
             if length < case.remaining:
-                return self._free(case, window, outcome, level)
+                return self._unbounded(case, window, flow, level, outcome)
             bound = None
         result = Result([], -1 if bound is None else bound, True, True, True)
         if case.exact:
@@ -232,14 +276,24 @@ class Examiner:
             self._undefined(case, window, swept, result)
         return result
 
-    def _free(self, case: Case, window: Window, outcome: Outcome, level: np.ndarray) -> Result:
-        """An agent that runs free; of an outline, only if it does so in every state."""
-        length = len(window.boxes)
+    def _unbounded(
+        self, case: Case, window: Window, flow: Flow, level: np.ndarray, outcome: Outcome
+    ) -> Result | None:
+        """An agent that runs free, None if it takes more iterations to tell; of an outline, only
+        if it does so in every state."""
+        found = self._free(case, window, flow, outcome)
+        if found is None:
+            return None
         if not case.exact:
-            outcome = analyse(unroll(self.body, window.packets, False), level, [], False)
-            if outcome.skew is not None and outcome.skew <= self.max_skew:
+            held = unroll(self.body, window.packets, False)
+            if self.max_skew is not None:
+                outcome = analyse(held, level, [], False)
+                surely = not self._accepts(outcome.skew)
+            else:
+                surely = free_queue(self.body, window.packets[:1], False) is not None
+            if not surely:
                 return Result(decided=False, runs=True)
-        return Result([explain.runaway(self.table, case, outcome.runaway, length)])
+        return Result([found])
 
     def _undefined(self, case: Case, window: Window, swept: Sweep, result: Result) -> None:
         bad = defined.undefined(self.table, swept, window.memory, case.at_start)
@@ -286,6 +340,12 @@ class Examiner:
             if len(found) >= LISTED:
                 break
         return found
+
+
+def _bytes(table: ScheduleTable) -> int:
+    """About what an unrolled iteration takes: index arrays of its parts."""
+    parts = 10 * table.n_tasks + 16 * len(table.access_task)
+    return 8 * (parts + 6 * (len(table.wait_task) + len(table.signal_task)) + 1)
 
 
 _NOTHING = Window([], Memory([], None, 0, np.zeros(0, bool)), [], [])  # type: ignore[arg-type]

@@ -86,8 +86,27 @@ def _never(table: ScheduleTable, tasks: np.ndarray) -> str:
     return f"{', '.join(names)}{more} never {'runs' if len(tasks) == 1 else 'run'}"
 
 
+def free(table: ScheduleTable, case: Case, flow: Flow, queue: int, held: int) -> Finding:
+    """A queue that goes on for ever while a task of another queue does not run."""
+    one, two = (int(np.flatnonzero(table.task_queue == q)[0]) for q in (queue, held))
+    last = one + flow.count - flow.tasks
+    text = (
+        f"{table.queues[queue]} runs free: {table.task_name(one)} can start any number of "
+        f"iterations before {table.task_name(two)} ({table.queues[held]}) has run"
+        f"{state_text(table, case.values)}; "
+        "hold it back with a wait for the earlier iterations (threshold <= 0)"
+    )
+    line = (
+        f"without {table.task_name(two)} of iteration 0, {flow.iterations} iterations of "
+        f"{table.task_name(one)} run"
+    )
+    level = greedy(flow, np.array([two]))
+    witness = Witness((line,), _order(flow, level), _pair(flow, two, last), (), _start(case))
+    return at_task(table, "unbounded-skew", one, text, witness)
+
+
 def runaway(table: ScheduleTable, case: Case, instance: int, length: int) -> Finding:
-    """An agent that no bound holds back."""
+    """An agent that nothing within `length` iterations holds back."""
     task = instance % table.n_tasks
     queue = table.queues[table.task_queue[task]]
     text = (
@@ -163,10 +182,14 @@ def _enabled(table: ScheduleTable, case: Case, flow: Flow, one: int, two: int) -
     else:
         level = greedy(flow, np.array([one, two]))
         line = f"after this run {names[0]} and {names[1]} are both enabled"
+    return Witness((line,), _order(flow, level), _pair(flow, one, two), (), _start(case))
+
+
+def _order(flow: Flow, level: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """The instances that run, in the order of their rounds."""
     order = np.argsort(level, kind="stable")
     order = order[level[order] >= 0]
-    run = tuple((int(i) // flow.tasks, int(i) % flow.tasks) for i in order)
-    return Witness((line,), run, _pair(flow, one, two), (), _start(case))
+    return tuple((int(i) // flow.tasks, int(i) % flow.tasks) for i in order)
 
 
 def _instance(table: ScheduleTable, flow: Flow, instance: int) -> str:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amk.errors import AmkError
 from amk.schedule.table import Buffer, ScheduleTable
 from amk.schedule.verify.arrays import Rows, combine, spans, starts
+from amk.schedule.verify.report import TooLargeError
 
 MAX_PIECES = 2**26
-"""Into more pieces than this regions are not cut (`AmkError`)."""
+"""Into more pieces than this regions are not cut (`TooLargeError`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,10 +173,10 @@ def _byte_runs(
 
 def _check_pieces(buffer: Buffer, sizes: np.ndarray) -> None:
     if float(sizes.sum(dtype=np.float64)) > MAX_PIECES:
-        raise AmkError(
+        raise TooLargeError(
             f"the regions of buffer '{buffer.name}' fall into more than {MAX_PIECES} pieces; make "
             "them whole rows, or place the buffer in memory of its own",
-            location=buffer.location or None,
+            buffer.location,
         )
 
 

@@ -19,6 +19,15 @@ KINDS = (
 """All kinds of error; the first that applies is the kind of the verdict."""
 
 
+class TooLargeError(Exception):
+    """The verifier cannot decide within its bounds on memory; the text says which, and why."""
+
+    def __init__(self, message: str, location: str = "") -> None:
+        """`location` is `file:line:col` of what is too large, if it is known."""
+        super().__init__(message)
+        self.location = location
+
+
 @dataclass(frozen=True)
 class Witness:
     """Evidence for a finding, in family and index terms.

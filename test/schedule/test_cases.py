@@ -1,0 +1,255 @@
+"""Cases of run-time scalars: residues and breakpoints against enumeration."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+
+from amk.schedule import Expr, Schedule, ScheduleTable, TableBuilder
+from amk.schedule.verify import breakpoints, verify
+from amk.schedule.verify.breakpoints import Comparisons, meet
+from amk.schedule.verify.cases import case_keys, changeable
+from amk.schedule.verify.scalars import States, StateSpace
+
+
+@pytest.fixture
+def _no_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small ranges are treated like large ones."""
+    monkeypatch.setattr(breakpoints, "SMALL", 0)
+
+
+def expression(rng: random.Random, names: list[str]) -> Expr:
+    """A random quasi-affine expression, nested at times."""
+    result = Expr(rng.randint(-4, 6))
+    for name in rng.sample(names, rng.randint(1, len(names))):
+        result = result + Expr.var(name) * rng.choice([-2, -1, 1, 1, 1, 2, 3])
+    roll = rng.random()
+    if roll < 0.4:
+        result = result // rng.randint(2, 4)
+    elif roll < 0.7:
+        result = result % rng.randint(2, 4)
+    if rng.random() < 0.3:
+        result = (result + Expr.var(rng.choice(names))) // rng.randint(2, 3)
+    return result
+
+
+@pytest.mark.usefixtures("_no_lists")
+def test_points_meet_every_outcome() -> None:
+    rng = random.Random(0)
+    fewer = 0
+    for number in range(120):
+        names = ["x", "y", "z"][: 3 if number % 30 == 0 else rng.choice([1, 1, 2])]
+        size = {1: 60, 2: 14, 3: 6}[len(names)]
+        ranges = {n: (low := rng.randint(-5, 5), low + rng.randint(0, size)) for n in names}
+        groups = [
+            [(expression(rng, names), rng.randint(-3, 3)) for _ in range(rng.choice([1, 1, 2]))]
+            + [(Expr(rng.randint(-5, 12)), 0)]
+            for _ in range(rng.randint(1, 2))
+        ]
+        legal = [Expr.var(names[0]) * 2 - Expr.var(names[-1]) * 3 + 4] if rng.random() < 0.2 else []
+        points = meet(ranges, Comparisons(groups, legal))
+        sides = [range(lo, hi + 1) for lo, hi in ranges.values()]
+        every = np.array(list(itertools.product(*sides)), np.int64)
+        whole = {n: every[:, i] for i, n in enumerate(ranges)}
+        for condition in legal:
+            keep = np.asarray(condition.evaluate(whole)) >= 0
+            whole = {n: v[keep] for n, v in whole.items()}
+        found, wanted = outcomes(groups, points), outcomes(groups, whole)
+        assert found == wanted
+        fewer += len(next(iter(points.values()))) < len(every)
+    assert fewer > 50
+
+
+def outcomes(groups: list, points: dict[str, np.ndarray]) -> set[tuple[int, ...]]:
+    count = len(next(iter(points.values())))
+    columns = []
+    for group in groups:
+        values = [np.broadcast_to(np.asarray(e.evaluate(points)), (count,)) + c for e, c in group]
+        columns += [np.sign(a - b) for a, b in itertools.combinations(values, 2)]
+    return set(zip(*(c.tolist() for c in columns), strict=True))
+
+
+def moving(rng: random.Random) -> ScheduleTable:
+    """A table whose accesses use scalars of all sorts, and `iter` at times."""
+    b = TableBuilder(2, rng.choice([None, 3, 9]))
+    names = []
+    for name in ["p", "q"][: rng.choice([1, 1, 2])]:
+        low = rng.randint(-2, 3)
+        b.scalar(name, low, low + rng.randint(1, 9), rng.choice([0, 1, 1, 2, -1]))
+        names.append(name)
+    if rng.random() < 0.3 and b.iterations is not None:
+        names.append("iter")
+    arena = rng.random() < 0.2
+    buffers = [
+        b.buffer(f"b{n}", (8, 3), 2, "state", arena="page" if arena else None, offset=4 * n)
+        for n in range(2)
+    ]
+    for number in range(3):
+        task = b.tasks(b.origin(f"t{number}"), b.queue(number % 2))
+        for buffer in buffers:
+            low, high = (expression(rng, names) for _ in range(2))
+            guard = expression(rng, names) % 2 if rng.random() < 0.4 else None
+            bounds = ([low, 0], [low + 1, 3]) if rng.random() < 0.5 else ([0, 1], [high, 2])
+            b.access(task, buffer, rng.random() < 0.5, *bounds, guard=guard)
+    return b.build()
+
+
+def every_state(table: ScheduleTable, used: set[str]) -> dict[str, np.ndarray]:
+    """All states of all launches, by playing them; `iter` only where it is used."""
+    found = set()
+    for start in itertools.product(*(range(s.lo, s.hi) for s in table.scalars)):
+        at = list(start)
+        for iteration in range(1000 if table.iterations is None else table.iterations):
+            if not all(s.lo <= v < s.hi for s, v in zip(table.scalars, at, strict=True)):
+                break
+            found.add((*at, iteration if "iter" in used else 0))
+            if "iter" not in used:
+                break  # later states start launches of their own
+            at = [v + s.step for s, v in zip(table.scalars, at, strict=True)]
+    columns = np.array(sorted(found), np.int64).T
+    names = [*(s.name for s in table.scalars), "iter"]
+    return {n: c for n, c in zip(names, columns, strict=True) if n in used or n == "iter"}
+
+
+@pytest.mark.usefixtures("_no_lists")
+@pytest.mark.parametrize("window", [1, 3])
+def test_states_meet_every_case(window: int) -> None:
+    rng = random.Random(window)
+    for _ in range(120):
+        table = moving(rng)
+        rows = np.flatnonzero(changeable(table))
+        space = StateSpace(table)
+        some = space.cases(rows, window)
+        used = {n for e in table.expressions for n in e.variables}
+        values = every_state(table, used)
+        # The remaining iterations of a state are those of the playing above.
+        count = len(values["iter"])
+        both = {n: np.concatenate([values[n], some.values[n]]) for n in some.values}
+        remaining = np.concatenate([_left(table, values), some.remaining])
+        keys = case_keys(table, States(both, remaining), window)
+        assert set(keys[:count].tolist()) == set(keys[count:].tolist())
+
+
+def _left(table: ScheduleTable, values: dict[str, np.ndarray]) -> np.ndarray:
+    left = []
+    for row in range(len(values["iter"])):
+        iteration = int(values["iter"][row])
+        limit = 2**60 if table.iterations is None else table.iterations
+        count = limit - iteration
+        for scalar in table.scalars:
+            if not scalar.step:
+                continue
+            known = scalar.name in values
+            first = scalar.lo if scalar.step > 0 else scalar.hi - 1
+            value = int(values[scalar.name][row]) if known else first + scalar.step * iteration
+            steps = 0
+            while scalar.lo <= value + scalar.step * steps < scalar.hi:
+                steps += 1
+            count = min(count, steps)
+        left.append(count)
+    return np.array(left, np.int64)
+
+
+def ring(capacity: int, owners: int = 4, fault: int | None = None) -> Schedule:
+    """Owners of a cache by residue; `fault` shifts one bound by one."""
+    shift = [0] * 6
+    if fault is not None:
+        shift[fault] = 1
+    s = Schedule(workers=owners, iterations=1)
+    p = s.scalar("p", 0, capacity)
+    rows = -(-capacity // owners)
+    cache = s.buffer("cache", (owners, rows), kind="state", initial=True)
+    seen = s.buffer("seen", (capacity,), kind="state", initial=True)
+    done = s.counter("done")
+    for i in range(owners):
+        row = p // owners
+        s.task(
+            "attend", i, index=[i], signals=[(done, 1)],
+            reads=[cache[i, shift[0] : (p + owners - 1 - i + shift[1] * owners) // owners]],
+            writes=[cache[i, row + shift[2] : row + 1 + shift[2]].when((p - i) % owners)],
+        )  # fmt: skip
+    s.task("mark", 0, writes=[seen[p + shift[3] : p + 1 + shift[4]]], waits=[(done, owners)])
+    s.task("look", 1, reads=[seen[0 : p + 1 + shift[5] - 1]])
+    return s
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (None, {""}), (0, {""}), (1, {"", "out-of-bounds"}), (2, {"out-of-bounds"}),
+        (3, {""}), (4, {"out-of-bounds"}), (5, {"race"}),
+    ],
+)  # fmt: skip
+def test_small_capacities_agree_with_fixed_positions(fault: int | None, expected: set[str]) -> None:
+    """Every bound off by one: the kind is the first of all positions taken one by one."""
+    from amk.schedule.verify import KINDS
+
+    seen: set[str] = set()
+    for capacity in (1, 2, 3, 4, 5, 8, 9):
+        verdict = ring(capacity, fault=fault).verify()
+        kinds: set[str] = set()
+        for position in range(capacity):
+            fixed = at_position(ring(capacity, fault=fault).table(), position)
+            kinds.add(verify(fixed).kind)
+        kinds.discard("")
+        assert verdict.kind == min(kinds, key=KINDS.index, default="")
+        seen.add(verdict.kind)
+    # A read that begins one row later is sound, and so is one of a row of its own worker.
+    assert seen == expected
+
+
+def at_position(table: ScheduleTable, position: int) -> ScheduleTable:
+    """The table with its scalar fixed: every bound is a number, every guard known."""
+    from dataclasses import replace
+
+    values = np.array([e.evaluate({"p": position}) for e in table.expressions] + [0], np.int64)
+    lo = table.access_lo + values[table.access_lo_expr]
+    hi = table.access_hi + values[table.access_hi_expr]
+    keep = values[table.access_guard] == 0
+    columns = {
+        "access_lo": lo, "access_hi": hi,
+        "access_lo_expr": np.full_like(table.access_lo_expr, -1),
+        "access_hi_expr": np.full_like(table.access_hi_expr, -1),
+        "access_guard": np.full_like(table.access_guard, -1),
+        "access_task": table.access_task, "access_buffer": table.access_buffer,
+        "access_write": table.access_write, "access_use": table.access_use,
+        "access_rank": table.access_rank,
+    }  # fmt: skip
+    columns = {n: c[keep] for n, c in columns.items()}
+    empty = (columns["access_lo"] > columns["access_hi"]).any(axis=1)
+    columns = {n: c[~empty] for n, c in columns.items()}
+    return replace(table, scalars=(), expressions=(), **columns)
+
+
+def test_huge_ranges_of_several_scalars() -> None:
+    """Positions of four sequences in one cache each, and two that share one: not a product."""
+    capacity = 131072
+
+    def build(gap: int) -> Schedule:
+        s = Schedule(workers=4, iterations=None)
+        stepped, marked, ended = (s.counter(n) for n in ("stepped", "marked", "ended"))
+        for i in range(4):
+            p = s.scalar(f"p{i}", 0, capacity)
+            cache = s.buffer(f"cache{i}", (4, capacity // 4), kind="state", initial=True)
+            own = cache[i, p // 4].when((p - i) % 4)
+            old = cache[i, 0 : (p + 3 - i) // 4]
+            s.task("step", i, index=[i], reads=[old], writes=[own], signals=[(stepped, 1)],
+                   waits=[(ended, 0)])  # fmt: skip
+        one, two = s.scalar("one", 0, capacity), s.scalar("two", 0, capacity)
+        both = s.buffer("both", (2 * capacity + 1,), kind="state", initial=True)
+        s.task("left", 0, writes=[both[one]], waits=[(stepped, 4)], signals=[(marked, 1)])
+        s.task("right", 1, writes=[both[two + capacity + gap]], waits=[(stepped, 4)],
+               signals=[(marked, 1)])  # fmt: skip
+        for i in range(4):
+            s.task("end", i, index=[i], waits=[(marked, 2)], signals=[(ended, 1)])
+        return s
+
+    assert build(0).verify().ok
+    verdict = build(-1).verify()
+    assert verdict.kind == "race"
+    assert f"one = {capacity - 1}" in verdict.message
+    assert "two = 0" in verdict.message
+    assert build(2).verify().kind == "out-of-bounds"
