@@ -178,6 +178,7 @@ class SchedulePrinter:
                 f"@{op.sym_name.data}: the printer knows no guarded families and no stream tasks",
                 location=location_of(op),
             )
+        self._check_guards(family)
         variables = self._with_index(op, variables)
         writer.line()
         where = location_of(op)
@@ -236,6 +237,20 @@ class SchedulePrinter:
             for parameter, binding in bindings.items()
             if parameter not in guarded
         )
+
+    def _check_guards(self, family: Family) -> None:
+        """Only attention leaves out accesses, under the condition that it is given."""
+        optional: set[SSAValue] = set()
+        for op in family.kernel.body.block.ops:
+            if isinstance(op, tile.AttentionOp):
+                optional.update((op.key, op.value, op.key_row, op.value_row))
+        for parameter, access in family.accesses():
+            if access.guard is not None and parameter not in optional:
+                raise AmkError(
+                    f"@{family.op.sym_name.data}: the printer accesses @{access.buffer} in every "
+                    f"task, not only if {access.guard} == 0",
+                    location=location_of(family.op),
+                )
 
     def _check_rows(self, family: Family, weights: Binding) -> None:
         """The packed stream deals row blocks evenly, in order; the IR must say the same."""
