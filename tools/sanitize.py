@@ -1,6 +1,6 @@
 """Runs small random models on this GPU under compute-sanitizer and summarises what it reports.
 
-    python tools/sanitize.py [--tools memcheck racecheck] [--tokens 10] [--workers 3]
+    python tools/sanitize.py [--tools memcheck racecheck] [--tokens 10] [--workers 3] [--arch sm_80]
 
 Float32 and bf16, a launch of several tokens each. Every distinct place that a tool reports is
 printed once, with how often it was reported; the exit status is 1 if there is any.
@@ -47,10 +47,12 @@ def main() -> int:
     parser.add_argument("--tools", nargs="*", default=["memcheck", "racecheck"])
     parser.add_argument("--tokens", type=int, default=10)
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--arch", default="cuda", help="print for this architecture")
+    parser.add_argument("--options", default="", help="more options of compute-sanitizer")
     parser.add_argument("--run", metavar="MODEL", help="run the models, without a tool")
     arguments = parser.parse_args()
     if arguments.run:
-        run_models(Path(arguments.run), arguments.tokens, arguments.workers)
+        run_models(Path(arguments.run), arguments)
         return 0
     with tempfile.TemporaryDirectory(prefix="amk-") as folder:
         write_model(Path(folder))
@@ -73,23 +75,32 @@ def write_model(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def run_models(model: Path, tokens: int, workers: int) -> None:
+def run_models(model: Path, arguments: argparse.Namespace) -> None:
     import amk
 
     for dtype in ("f32", "bf16"):
-        with amk.compile(model, "cuda", dtype, 64, workers, timeout=60.0) as compiled:
-            generated = list(compiled.generate([1, 2, 3], tokens))
+        with amk.compile(
+            model, arguments.arch, dtype, 64, arguments.workers, timeout=60.0
+        ) as compiled:
+            generated = list(compiled.generate([1, 2, 3], arguments.tokens))
         print(f"{dtype}: {len(generated)} tokens, {generated[:8]}", flush=True)
+
+
+def _place(report: str) -> str:
+    """A report without what differs from one thread to the next, and without long templates."""
+    lines = [re.sub(r"<.*?(?=\+…|$)", "<…>", line) for line in THREAD.sub("…", report).splitlines()]
+    return "\n".join(dict.fromkeys(lines))
 
 
 def sanitize(tool: str, model: str, arguments: argparse.Namespace) -> int:
     """Runs the models under `tool` and prints what it says; 1 if it reports anything."""
     command = ["compute-sanitizer", "--tool", tool, "--print-limit", "100000"]
-    command += [sys.executable, __file__, "--run", model]
+    command += [*arguments.options.split(), sys.executable, __file__, "--run", model]
     command += ["--tokens", str(arguments.tokens), "--workers", str(arguments.workers)]
+    command += ["--arch", arguments.arch]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     text = result.stdout + result.stderr
-    places = Counter(THREAD.sub("…", report) for report in REPORT.findall(text))
+    places = Counter(_place(report) for report in REPORT.findall(text))
     for line in text.splitlines():
         if not line.startswith("========="):
             print(line)

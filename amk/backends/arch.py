@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KIB = 1024
+PRODUCERS = 4
+"""Copy warps of a block. Two copy large stages as fast, but stages below 2 KiB take four."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def _gpu(
     capability: str, device: str, shared_kib: int, workers: int, bandwidth: float, suffix: str = ""
 ) -> Arch:
     name = f"sm_{capability}"
-    return Arch(name, device, name + suffix, shared_kib * KIB, 2, workers, bandwidth)
+    return Arch(name, device, name + suffix, shared_kib * KIB, PRODUCERS, workers, bandwidth)
 
 
 ARCHS: dict[str, Arch] = {

@@ -30,7 +30,7 @@ from amk.interpreters.numerics import chunk_bounds
 from amk.ir.expand import expand, schedule_of
 from amk.ir.location import location_of
 
-WINDOW_BYTES = 48 * 1024
+WINDOW_BYTES = 32 * 1024
 """Weights in flight for each worker: enough for the full bandwidth, but packets still get by."""
 MOST_SLOTS = 64
 
@@ -211,7 +211,7 @@ def choose_config(
     """The sizes of the ring and of shared memory, from the target's limits.
 
     A slot holds the largest chunk; the ring takes the shared memory that is left; the window is the
-    number of chunks of mean size that make `WINDOW_BYTES`.
+    number of chunks of mean size that make `WINDOW_BYTES`, but at least one of each producer.
     """
     chunks = [
         bound[1] - bound[0]
@@ -229,7 +229,7 @@ def choose_config(
         "kProducers": max(arch.producers, 1),
         "kSlotBytes": max(chunks, default=1) * STEP_BYTES,
         "kSlots": SLICES,
-        "kWindow": 2,
+        "kWindow": SLICES,
         "kOperandBytes": max(
             [operand_bytes(s.columns, s.dtype) for s in streams.values()]
             + [_combine_bytes(f) for f in families],
@@ -242,8 +242,8 @@ def choose_config(
         return config
     config["kSlots"] = _slots(config, arch)
     mean = max(1, weight // max(copies, 1))
-    window = min(config["kSlots"] - 2, max(4, WINDOW_BYTES // mean))
-    config["kWindow"] = window - window % 2
+    producers = config["kProducers"]
+    config["kWindow"] = max(1, min(config["kSlots"], WINDOW_BYTES // mean) // producers) * producers
     return config
 
 

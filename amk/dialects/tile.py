@@ -159,6 +159,9 @@ class ConstantOp(IRDLOperation):
 class KernelOp(IRDLOperation):
     """The code of one kind of task, as a function of the regions and indices it is bound to.
 
+    In a `fast` kernel a GPU may approximate divisions, exponentials and reciprocal roots to a few
+    units in the last place; otherwise every target gives the bits of the interpreter in float32.
+
     ```mlir
     tile.kernel @copy(%a: memref<?xf32>, %b: memref<?xf32>) {
       tile.map -> %b {counts = array<i64: 1>} {
@@ -173,12 +176,16 @@ class KernelOp(IRDLOperation):
     name = "tile.kernel"
 
     sym_name = prop_def(SymbolNameConstraint())
+    fast = opt_prop_def(UnitAttr)
     body = region_def("single_block")
 
     traits = traits_def(NoTerminator(), SymbolOpInterface())
 
-    def __init__(self, name: str, body: Region) -> None:
-        super().__init__(properties={"sym_name": StringAttr(name)}, regions=[body])
+    def __init__(self, name: str, body: Region, *, fast: bool = False) -> None:
+        super().__init__(
+            properties={"sym_name": StringAttr(name), "fast": UnitAttr() if fast else None},
+            regions=[body],
+        )
 
     @classmethod
     def parse(cls, parser: Parser) -> KernelOp:
@@ -186,14 +193,15 @@ class KernelOp(IRDLOperation):
         arguments = parser.parse_comma_separated_list(
             parser.Delimiter.PAREN, lambda: parser.parse_argument(expect_type=True)
         )
-        return cls(name.data, parser.parse_region(arguments))
+        fast = parser.parse_optional_keyword("fast") is not None
+        return cls(name.data, parser.parse_region(arguments), fast=fast)
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
         printer.print_symbol_name(self.sym_name.data)
         printer.print_string("(")
         printer.print_list(self.body.block.args, printer.print_block_argument)
-        printer.print_string(") ")
+        printer.print_string(") fast " if self.fast else ") ")
         printer.print_region(self.body, print_entry_block_args=False, print_empty_block=False)
 
     def verify_(self) -> None:

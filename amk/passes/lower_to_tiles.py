@@ -41,7 +41,7 @@ class Lowering:
     """Lowers one `nn.model`, operation by operation, in program order."""
 
     def __init__(self, model: nn.ModelOp, exchange: Attribute, splits: Splits | None, slots: int):
-        self.program = TileProgram(model, model.dtype, exchange)
+        self.program = TileProgram(model, model.dtype, exchange, fast=exchange == bf16)
         self.model = model
         self.splits = splits
         self.slots = slots
@@ -297,7 +297,8 @@ class LowerToTilesPass(ModulePass):
     rounding.
 
     Options: `exchange` (f32 or bf16), the type of activations that travel between tiles, by default
-    the storage type of the model, but f32 where pairs of bf16 do not fit; `splits` and
+    the storage type of the model, but f32 where pairs of bf16 do not fit (kernels of a program that
+    rounds them to bf16 are `fast`); `splits` and
     `units`, the tasks and the warps of a task that share the positions of a key/value head;
     `slots`, the rows of the ring of logits.
     """

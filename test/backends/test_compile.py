@@ -98,7 +98,7 @@ def test_real_shapes_fit_into_shared_memory(name: str, target: str) -> None:
     config, arch = program.config, ARCHS[target]
     assert program.shared_bytes <= arch.shared_bytes
     assert config["kSlots"] % config["kSlices"] == 0
-    assert 2 <= config["kWindow"] <= config["kSlots"] - 2
+    assert config["kProducers"] <= config["kWindow"] <= config["kSlots"]
     # A whole ring of the largest chunks, and what else a block needs, leave less than eight slots.
     if config["kSlots"] < 64:
         assert program.shared_bytes + 8 * config["kSlotBytes"] > arch.shared_bytes

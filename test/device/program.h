@@ -95,7 +95,7 @@ AMK_DEVICE void compute(amk::Worker& w, const Buffers& b) {
       for (int t = w.id; t < kKvHeads * kSplits; t += kWorkers) {
         const int kv = t / kSplits, s = t % kSplits;
         const long cache = l * kCacheLayer + static_cast<long>(t) * kSplitRows * kHead;
-        amk::attention<Weight, kHead, kGroup, kUnits, kSplits>(
+        amk::attention<Weight, kHead, kGroup, kUnits, kSplits, amk::Exact>(
             w, qkv.at(kv * kGroup * kHead), qkv.at((kHeads + kv) * kHead),
             qkv.at((kHeads + kKvHeads + kv) * kHead), pos % kSplits == s, b.keys + cache,
             b.values + cache, (pos + kSplits - 1 - s) / kSplits, kScale,
@@ -106,7 +106,7 @@ AMK_DEVICE void compute(amk::Worker& w, const Buffers& b) {
       {
         const int first = before(w.id, kHeads * kHead / 2, kWorkers) * 2;
         const int last = before(w.id + 1, kHeads * kHead / 2, kWorkers) * 2;
-        amk::combine<kHead, kParts, 2>(w, partial, first, last - first,
+        amk::combine<kHead, kParts, 2, kHead, amk::Exact>(w, partial, first, last - first,
                                        [&](int r, const float (&y)[2]) {
                                          amk::send(att, first + r, y[0], y[1]);
                                        });

@@ -72,8 +72,10 @@ class KernelPrinter:
         self.names: dict[SSAValue, str] = dict(indices)
         self.values = 0
         self.locals: set[str] = set()
+        self.fast = False
 
     def print(self, kernel: tile.KernelOp) -> None:
+        self.fast = kernel.fast is not None
         handlers: dict[type[Operation], Callable[..., None]] = {
             tile.ProductOp: self._product,
             tile.MapOp: self._map,
@@ -90,6 +92,11 @@ class KernelPrinter:
                 handler(op)
             else:
                 self._scalar(op)
+
+    @property
+    def _functions(self) -> str:
+        """Where the primitives take their exponentials and divisions from."""
+        return "amk::Fast" if self.fast else "amk::Exact"
 
     # ---- scalar operations -----------------------------------------------------------------
 
@@ -121,7 +128,7 @@ class KernelPrinter:
         operands = [self.names[v] for v in op.operands if v in self.names]
         if isinstance(op, tile.LoadOp):
             return self._load(op)
-        return scalar_expression(op, operands)
+        return scalar_expression(op, operands, fast=self.fast)
 
     def _load(self, op: tile.LoadOp) -> str:
         binding = self.bindings[op.memory]
@@ -389,7 +396,7 @@ class KernelPrinter:
         parts = partial.buffer.type.get_shape()[1]
         storage = C_TYPES[caches[0].buffer.element]
         rows = caches[0].variables.print(caches[0].size(0))
-        template = f"{storage}, {size}, {group}, {units}, {parts // units}"
+        template = f"{storage}, {size}, {group}, {units}, {parts // units}, {self._functions}"
         self.writer.line(f"amk::attention<{template}>(w,")
         self.writer.depth += 2
         for value in (op.query, op.key, op.value):
@@ -407,13 +414,14 @@ class KernelPrinter:
         copies = self._rows_per_lane(op.outs, op.out_counts)
         outs = self._declare_outputs(op.outs)
         first = values.variables.print(head.lo * (width - 2) + columns.lo)
-        count = values.variables.print(values.size(1))
+        count = values.size(1).value
         epoch = values.epoch()
         partial = (
             f"amk::Packets<float>{{b.{values.buffer.spelling}, {epoch}, {values.buffer.number}}}"
         )
         self.writer.line(
-            f"amk::combine<{width - 2}, {parts}, {copies}>(w, {partial}, {first}, {count},"
+            f"amk::combine<{width - 2}, {parts}, {copies}, {count}, {self._functions}>"
+            f"(w, {partial}, {first}, {count},"
         )
         self.writer.depth += 2
         r, y = op.epilogue.block.args

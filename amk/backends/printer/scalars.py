@@ -86,9 +86,17 @@ RULES: dict[type[Operation], Rule] = {
 }
 
 
-def scalar_expression(op: Operation, operands: Sequence[str]) -> str:
+FAST_RULES: dict[type[Operation], Rule] = {
+    arith.DivfOp: "amk::Fast::div({0}, {1})",
+    math.ExpOp: "amk::Fast::exp({0})",
+    math.RsqrtOp: "amk::Fast::rsqrt({0})",
+}
+"""What differs in a kernel that is `fast`."""
+
+
+def scalar_expression(op: Operation, operands: Sequence[str], *, fast: bool = False) -> str:
     """The C++ expression of an operation; AmkError if there is no rule for it."""
-    rule = RULES.get(type(op))
+    rule = (FAST_RULES.get(type(op)) if fast else None) or RULES.get(type(op))
     if rule is None:
         raise AmkError(
             f"the printer has no rule for {op.name}; known: "

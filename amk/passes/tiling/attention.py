@@ -138,7 +138,7 @@ def _combine_phase(
     program: TileProgram, op: nn.AttentionOp, partial: str, out: str, splits: Splits
 ) -> None:
     heads, size = op.heads.value.data, op.head_dim.value.data
-    block = _block(size)
+    block = _block(heads, size)
     per_head = size // block
     index = Expr.var(tile.PhaseOp.INDEX)
     head, first = index // per_head, index % per_head * block
@@ -165,6 +165,12 @@ def _combine_phase(
     program.phase(kernel, heads * per_head, rows=False)
 
 
-def _block(size: int) -> int:
-    """Elements of a head that one combine task writes: the largest even divisor up to 8."""
-    return next(b for b in (8, 6, 4, 2) if size % b == 0)
+def _block(heads: int, size: int) -> int:
+    """Elements of a head that one combine task writes: an even divisor of `size`.
+
+    At least about eight, and so many that no worker of a large GPU has two tasks, one behind the
+    other.
+    """
+    divisors = [b for b in range(2, size + 1, 2) if size % b == 0]
+    enough = [b for b in divisors if heads * (size // b) <= TARGET_TASKS and b >= 6]
+    return enough[0] if enough else divisors[-1]

@@ -49,6 +49,8 @@ class TileProgram:
     """Element type of matrices and caches."""
     exchange: Attribute
     """Element type of activations that travel between tiles."""
+    fast: bool
+    """Whether kernels may approximate what is rounded to bf16 anyway."""
     constants: dict[str, tile.ConstantOp] = field(default_factory=dict)
     kernels: list[tile.KernelOp] = field(default_factory=list)
     buffers: dict[str, tile.BufferOp] = field(default_factory=dict)
@@ -146,7 +148,7 @@ class TileProgram:
 
     def phase(self, kernel: KernelBuilder, tiles: int, *, rows: bool) -> None:
         """Finish a kernel and append the phase that runs it."""
-        code = kernel.build()
+        code = kernel.build(fast=self.fast)
         phase = tile.PhaseOp(kernel.name, kernel.name, tiles, kernel.arguments, rows=rows)
         inherit_location(self.origin, [code, phase])
         self.kernels.append(code)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from xdsl.dialects import arith, math
-from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr, MemRefType, f32, i32
+from xdsl.dialects.builtin import (
+    FloatAttr,
+    IndexType,
+    IntegerAttr,
+    MemRefType,
+    UnitAttr,
+    f32,
+    i32,
+)
 from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
 
 from amk.dialects import tile
@@ -95,6 +103,17 @@ def scalar_region(
     return Region(block)
 
 
+APPROXIMATED = (
+    arith.DivfOp,
+    math.ExpOp,
+    math.RsqrtOp,
+    math.SqrtOp,
+    tile.AttentionOp,
+    tile.CombineOp,
+)
+"""Operations that a fast kernel may approximate."""
+
+
 class KernelBuilder(Scalars):
     """A kernel under construction: parameters with what they are bound to, and the body."""
 
@@ -117,5 +136,9 @@ class KernelBuilder(Scalars):
         argument.name_hint = "first"
         return argument
 
-    def build(self) -> tile.KernelOp:
-        return tile.KernelOp(self.name, Region(self.block))
+    def build(self, *, fast: bool) -> tile.KernelOp:
+        """The kernel; `fast` marks one whose functions may be approximated, if it has any."""
+        kernel = tile.KernelOp(self.name, Region(self.block))
+        if fast and any(isinstance(op, APPROXIMATED) for op in kernel.walk()):
+            kernel.fast = UnitAttr()
+        return kernel

@@ -56,7 +56,7 @@
 // CUDA: AMK_DEVICE void stream(amk::Producer& w, const Buffers& b) {
 // CUDA-NEXT: while (w.next()) {
 // HOST-NOT: amk::Producer
-// CUDA: extern "C" __global__ void __launch_bounds__(320, 1) amk_decode(
+// CUDA: extern "C" __global__ void __launch_bounds__(384, 1) amk_decode(
 // CUDA-NEXT: float* x,
 // CUDA-NEXT: float* y,
 // CUDA-NEXT: uint32_t* done,

@@ -47,7 +47,7 @@
 // CHECK-NEXT:   %own = arith.cmpi eq, %distance, %zero_1 : index
 // CHECK-NEXT:   tile.attention %q, %k_2, %v_3, %kc, %vc append %own -> %kr, %vr, %partial {scale = 5.000000e-01 : f64}
 // CHECK-NEXT: }
-// CHECK-NEXT: tile.kernel @combine(%values: memref<6x4xf32>, %stats: memref<6x2xf32>, %out: memref<4xf32>) {
+// CHECK-NEXT: tile.kernel @combine(%values: memref<6x4xf32>, %stats: memref<6x2xf32>, %out: memref<4xf32>) fast {
 // CHECK-NEXT:   tile.combine %values, %stats -> %out {counts = array<i64: 1>} epilogue {
 // CHECK-NEXT:   ^bb0(%r_2: index, %y_2: f32):
 // CHECK-NEXT:     tile.yield %y_2 : f32
@@ -159,7 +159,7 @@ tile.kernel @attention(%q: memref<8xf32>, %k: memref<4xf32>, %v: memref<4xf32>, 
   %own = arith.cmpi eq, %distance, %zero : index
   tile.attention %q, %k, %v, %kc, %vc append %own -> %kr, %vr, %partial {scale = 5.0e-01 : f64}
 }
-tile.kernel @combine(%values: memref<6x4xf32>, %stats: memref<6x2xf32>, %out: memref<4xf32>) {
+tile.kernel @combine(%values: memref<6x4xf32>, %stats: memref<6x2xf32>, %out: memref<4xf32>) fast {
   tile.combine %values, %stats -> %out {counts = array<i64: 1>} epilogue {
   ^bb0(%r: index, %y: f32):
     tile.yield %y : f32

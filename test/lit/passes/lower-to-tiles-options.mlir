@@ -4,8 +4,8 @@
 
 // Activations travel as bf16, the residual of an owner and the caches do not; one split needs no merge
 // of several parts, and the position that it appends is every position.
-// EXCHANGE: tile.kernel @q_k_v(%w_q_k_v: memref<?x12xf32, "stream">, %x_1: memref<12xbf16>, %norm: memref<12xf32>, %rope_cos: memref<2xf32>, %rope_sin: memref<2xf32>, %first_1: index, %q_k_v_out: memref<?xbf16>) {
-// EXCHANGE: tile.kernel @attention(%q_k_v_out_1: memref<8xbf16>, %q_k_v_out_2: memref<4xbf16>, %q_k_v_out_3: memref<4xbf16>, %keys: memref<?x4xf32>, %values: memref<?x4xf32>, %keys_1: memref<4xf32>, %values_1: memref<4xf32>, %partial: memref<2x1x6xf32>, %first_2: index) {
+// EXCHANGE: tile.kernel @q_k_v(%w_q_k_v: memref<?x12xf32, "stream">, %x_1: memref<12xbf16>, %norm: memref<12xf32>, %rope_cos: memref<2xf32>, %rope_sin: memref<2xf32>, %first_1: index, %q_k_v_out: memref<?xbf16>) fast {
+// EXCHANGE: tile.kernel @attention(%q_k_v_out_1: memref<8xbf16>, %q_k_v_out_2: memref<4xbf16>, %q_k_v_out_3: memref<4xbf16>, %keys: memref<?x4xf32>, %values: memref<?x4xf32>, %keys_1: memref<4xf32>, %values_1: memref<4xf32>, %partial: memref<2x1x6xf32>, %first_2: index) fast {
 // EXCHANGE: tile.buffer @x scratch : memref<16xbf16>
 // EXCHANGE: tile.buffer @x_own scratch owned : memref<16xf32>
 // EXCHANGE: tile.buffer @partial scratch : memref<4x1x6xf32>

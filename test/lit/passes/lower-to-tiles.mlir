@@ -238,7 +238,7 @@ nn.model @attends {context = 16, eos = array<i64>, dtype = f32} (%token: tensor<
 // Activations travel in the type of the model; eos tokens end the loop unless the next one is forced.
 // CHECK:      tile.constant @w_gate_up {kind = "rows", sources = ["gate_proj.weight", "up_proj.weight"], interleave} : memref<40x16xbf16>
 // CHECK:      tile.constant @down_proj_bias {kind = "rows", sources = ["down_proj.bias"]} : memref<16xf32>
-// CHECK:      tile.kernel @gate_up(%w_gate_up: memref<?x16xbf16, "stream">, %x_1: memref<16xbf16>, %gate_up_out: memref<?xbf16>) {
+// CHECK:      tile.kernel @gate_up(%w_gate_up: memref<?x16xbf16, "stream">, %x_1: memref<16xbf16>, %gate_up_out: memref<?xbf16>) fast {
 // CHECK-NEXT:   tile.product %w_gate_up, %x_1 -> %gate_up_out {group = 2 : i64, counts = array<i64: 1>} prologue {
 // CHECK-NEXT:   ^bb0([[V0:%\d+]]: index, [[V1:%\d+]]: f32):
 // CHECK-NEXT:     tile.yield [[V1]] : f32
@@ -253,7 +253,7 @@ nn.model @attends {context = 16, eos = array<i64>, dtype = f32} (%token: tensor<
 // CHECK-NEXT:     tile.yield [[V10]] : f32
 // CHECK-NEXT:   }
 // CHECK-NEXT: }
-// CHECK:      tile.kernel @down(%w_down: memref<?x20xbf16, "stream">, %gate_up_out_1: memref<20xbf16>, %down_proj_bias: memref<?xf32>, %down_out: memref<?xbf16>) {
+// CHECK:      tile.kernel @down(%w_down: memref<?x20xbf16, "stream">, %gate_up_out_1: memref<20xbf16>, %down_proj_bias: memref<?xf32>, %down_out: memref<?xbf16>) fast {
 // CHECK-NEXT:   tile.product %w_down, %gate_up_out_1 -> %down_out {group = 1 : i64, counts = array<i64: 1>} prologue {
 // CHECK-NEXT:   ^bb0([[V0:%\d+]]: index, [[V1:%\d+]]: f32):
 // CHECK-NEXT:     tile.yield [[V1]] : f32

@@ -22,6 +22,13 @@ AMK_DEVICE float exp(float x) {
   return mul(p, as_float(static_cast<uint32_t>(static_cast<int>(n) + 127) << 23));
 }
 
+// Where a primitive takes its functions from.
+struct Exact {
+  AMK_DEVICE static float exp(float x) { return amk::exp(x); }
+  AMK_DEVICE static float div(float a, float b) { return amk::div(a, b); }
+  AMK_DEVICE static float rsqrt(float x) { return amk::rsqrt(x); }
+};
+
 AMK_DEVICE float larger(float a, float b) { return a > b ? a : b; }
 
 // These keep a NaN of either operand.

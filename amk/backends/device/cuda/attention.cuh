@@ -99,7 +99,7 @@ AMK_DEVICE float2 read_two(const bf16* p) {
 
 // The running softmax of one query head over the rows of one unit, held by a warp. A lane owns the
 // elements 2 (lane + 32 j) and the next.
-template <class KV, int D>
+template <class KV, int D, class Functions>
 struct Softmax {
   static constexpr int kPairs = (D + 63) / 64;
   float out[kPairs][2] = {};
@@ -110,8 +110,8 @@ struct Softmax {
   AMK_DEVICE void take(int lane, const float* query, float scale, int count, Key key, Value value) {
     const float score = lane < count ? mul(dot(query, key(lane)), scale) : -infinity();
     const float raised = larger(top, warp_max(score));
-    const float shrink = top == -infinity() ? 0.0f : exp(sub(top, raised));
-    const float p = lane < count ? exp(sub(score, raised)) : 0.0f;
+    const float shrink = top == -infinity() ? 0.0f : Functions::exp(sub(top, raised));
+    const float p = lane < count ? Functions::exp(sub(score, raised)) : 0.0f;
     weight = add(mul(weight, shrink), warp_sum(p));
     top = raised;
 #pragma unroll
@@ -165,7 +165,7 @@ struct Softmax {
 // the split, each by Z units. Old rows come from the cache, by copies that start before the query
 // arrives; the owner of the new position also receives its key and value and appends them.
 // A (head, unit) pair belongs to a warp; partial index ((g * S * Z) + z) * (D + 2) + d.
-template <class KV, int D, int G, int Z, int S, class Q>
+template <class KV, int D, int G, int Z, int S, class Functions, class Q>
 AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, bool own,
                           KV* key_cache, KV* value_cache, int rows, float scale,
                           Packets<float> partial) {
@@ -194,7 +194,7 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
     });
   }
 
-  Softmax<KV, D> item[kItems];
+  Softmax<KV, D, Functions> item[kItems];
 #pragma unroll 1
   for (int pass = 0; pass == 0 || pass < passes; ++pass) {
     asm volatile("cp.async.wait_group %0;" ::"n"(Plan::kDepth - 1) : "memory");

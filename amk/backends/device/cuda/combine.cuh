@@ -1,16 +1,20 @@
 namespace amk {
 
-// Elements of a head that a warp combines at once: as many as share 32-byte sectors, within the
-// registers of a lane (which holds them for each of its partial results).
-AMK_CONSTEXPR int combine_batch(int head, int group, int rounds) {
+// Elements of a head that a warp combines at once: few enough that all warps share a task of
+// `elements`, but no more than a lane has registers for (it holds them for each of its partial
+// results).
+AMK_CONSTEXPR int combine_batch(int head, int group, int rounds, int elements) {
   int n = group < 2 ? 2 : group;
-  while (n * 2 <= 8 && head % (n * 2) == 0 && rounds * (n * 4 + 4) <= 96) n *= 2;
+  while (n * kSlices < elements && n * 2 <= 8 && head % (n * 2) == 0 &&
+         rounds * (n * 4 + 4) <= 96) {
+    n *= 2;
+  }
   return n;
 }
 
 // The partial results of N elements, from element `begin` on: lane p takes p, p+32, ...; all lanes
 // return the same values. Elements outside [first, last) are not waited for and read as garbage.
-template <int D, int P, int N>
+template <int D, int P, int N, class Functions>
 AMK_DEVICE void combine_elements(Worker& w, Packets<float> partial, int begin, int first, int last,
                                  float (&y)[N]) {
   constexpr int kRounds = (P + 31) / 32;
@@ -42,7 +46,7 @@ AMK_DEVICE void combine_elements(Worker& w, Packets<float> partial, int begin, i
   for (int i = 0; i < kRounds; ++i) {
     if (i * 32 + w.lane() >= P) continue;
     const float m = as_float(payload_of(v[i * kPairs + N / 2][0]));
-    const float factor = m == -infinity() ? 0.0f : exp(sub(m, top));
+    const float factor = m == -infinity() ? 0.0f : Functions::exp(sub(m, top));
     weights = add(weights, mul(factor, as_float(payload_of(v[i * kPairs + N / 2][1]))));
 #pragma unroll
     for (int j = 0; j < N; ++j) {
@@ -51,14 +55,15 @@ AMK_DEVICE void combine_elements(Worker& w, Packets<float> partial, int begin, i
   }
   weights = warp_sum(weights);
 #pragma unroll
-  for (int j = 0; j < N; ++j) y[j] = div(warp_sum(sum[j]), weights);
+  for (int j = 0; j < N; ++j) y[j] = Functions::div(warp_sum(sum[j]), weights);
 }
 
-// Elements first .. first + n of the attention output [heads * D], from P partial results a head.
-// All warps have read their partial results before any of them runs its epilogues.
-template <int D, int P, int R, class E>
-AMK_DEVICE void combine(Worker& w, Packets<float> partial, int first, int n, E epilogue) {
-  constexpr int N = combine_batch(D, R, (P + 31) / 32);
+// Elements first .. first + n of the attention output [heads * D], from P partial results a head;
+// n is about E. All warps have read their partial results before any of them runs its epilogues.
+template <int D, int P, int R, int E, class Functions, class Epilogue>
+AMK_DEVICE void combine(Worker& w, Packets<float> partial, int first, int n,
+                        Epilogue epilogue) {
+  constexpr int N = combine_batch(D, R, (P + 31) / 32, E);
   static_assert(D % N == 0 && N % R == 0 && N % 2 == 0, "groups of 1, 2, 4 or 8 within a head");
   w.begin();
   const int last = first + n, lane = w.lane();
@@ -73,7 +78,7 @@ AMK_DEVICE void combine(Worker& w, Packets<float> partial, int first, int n, E e
       break;
     }
     float y[N];
-    combine_elements<D, P, N>(w, partial, b * N, first, last, y);
+    combine_elements<D, P, N, Functions>(w, partial, b * N, first, last, y);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
       if (lane == j) kept[held + j] = y[j];

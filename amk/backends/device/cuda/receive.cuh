@@ -143,7 +143,7 @@ struct Receipt {
   static constexpr int kGroups = (Tiling<W, K>::kSliceQuads + 31) / 32;
   static constexpr int kMost = kEach >= 64 ? 1 : 64 / kEach;
   static constexpr int kAtOnce = kGroups < kMost ? kGroups : kMost;
-  static constexpr int kEarlyStages = kAtOnce * kEach > 56 ? 1 : 2;
+  static constexpr int kEarlyStages = kAtOnce * kEach > 56 ? 1 : kMostEarlyStages;
 };
 
 // Receives the slice of this warp and leaves prologue(x) in it, rounded to W and padded with

@@ -49,7 +49,7 @@ struct Worker {
 
   AMK_DEVICE Worker(const Launch* launch, Status* status)
       : id(blockIdx.x), pos(launch->pos - 1), thread(threadIdx.x), base(launch->base),
-        steps(launch->steps), launch(launch), status(status) {
+        launch(launch), status(status) {
     slot = warp();
   }
 
@@ -58,7 +58,8 @@ struct Worker {
   }
   // Starts the next iteration, after all warps ended this one. All threads get the same answer.
   AMK_DEVICE bool next() {
-    if (consumers_any(last || iteration + 1 >= steps || block().poisoned)) return false;
+    const bool ends = last || iteration + 1 >= launch->steps;
+    if (consumers_any(ends || block().poisoned)) return false;
     ++iteration;
     ++pos;
     return true;
@@ -182,7 +183,7 @@ struct Worker {
   }
 
   uint32_t base;
-  int steps, task = 0, slot, turn = 0;
+  int task = 0, slot, turn = 0;
   uint32_t parity = 0, batch = 0;
   bool last = false;
   const Launch* launch;

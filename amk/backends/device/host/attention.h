@@ -53,7 +53,7 @@ struct Softmax {
 };
 
 // One key-value head and one of S splits of the positions; see the kernel's version.
-template <class KV, int D, int G, int Z, int S, class Q>
+template <class KV, int D, int G, int Z, int S, class Functions, class Q>
 AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, bool own,
                           KV* key_cache, KV* value_cache, int rows, float scale,
                           Packets<float> partial) {

@@ -41,8 +41,8 @@ AMK_DEVICE void add_partials(Worker& w, const Packets<float>& head, const Shares
 }
 
 // Elements first .. first + n of the attention output [heads * D], from P partial results a head.
-template <int D, int P, int R, class E>
-AMK_DEVICE void combine(Worker& w, Packets<float> partial, int first, int n, E epilogue) {
+template <int D, int P, int R, int E, class Functions, class Epilogue>
+AMK_DEVICE void combine(Worker& w, Packets<float> partial, int first, int n, Epilogue epilogue) {
   std::vector<float> y(n + R);
   for (int e = 0; e < n;) {
     const int head = (first + e) / D, d = (first + e) % D, count = std::min(n - e, D - d);

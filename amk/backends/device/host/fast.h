@@ -1,0 +1,5 @@
+namespace amk {
+
+using Fast = Exact;
+
+}  // namespace amk
