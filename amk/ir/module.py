@@ -30,7 +30,10 @@ def parse_module(
         from amk.dialects import new_context
 
         ctx = new_context()
-    parser = LocatedParser(ctx, text, name)
+    try:
+        parser = LocatedParser(ctx, text, name)  # reads the first token
+    except ParseError as error:
+        raise _parse_diagnostic(error) from error
     try:
         module = parser.parse_module(implicit_module)
     except ParseError as error:

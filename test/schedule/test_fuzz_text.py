@@ -74,6 +74,12 @@ def test_what_is_too_large(body: str, message: str) -> None:
     assert len(errors[0]) < 300
 
 
+def test_a_first_token_that_is_none() -> None:
+    """Found by mutant 107482: the parser reads the first token when it is made."""
+    (error,) = outcome("% @three worker 1")
+    assert error.startswith("mutant.mlir:1:1: error: Expected suffix identifier")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="uses SIGALRM")
 def test_mutants() -> None:
     wrong: list[str] = []
