@@ -330,9 +330,9 @@ def families_of(
     """The families of a schedule, numbered in order; AmkError where one cannot be printed."""
     families: dict[task.FamilyOp, Family] = {}
     for op in schedule.walk():
-        if isinstance(op, task.TaskOp):
+        if isinstance(op, task.TaskOp | task.TableOp):
             raise AmkError(
-                f"@{op.sym_name.data}: the printer takes families, not single tasks",
+                f"@{op.sym_name.data}: the printer takes families, not single tasks or tables",
                 location=location_of(op),
             )
         if not isinstance(op, task.FamilyOp):
