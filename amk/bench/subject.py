@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from xdsl.dialects.builtin import ModuleOp
 
 from amk.backends import emit_program
 from amk.bench.random_weights import RandomCheckpoint, RandomOnDevice, RandomRows
@@ -18,18 +20,63 @@ from amk.frontend.config import parse_config
 from amk.frontend.import_model import DtypeName, import_model
 from amk.runtime.abi import Launch
 from amk.runtime.build import lower
-from amk.runtime.choose import choose_device
+from amk.runtime.choose import HOST, NO_COMPILER, Choice, choose_device
+from amk.runtime.constants import Weights
 from amk.runtime.device import Device
-from amk.runtime.interpret import InterpreterDevice
 from amk.runtime.model import TIMEOUT_SECONDS, CompiledModel
 from amk.runtime.progress import Advance, Progress, silent
 from amk.runtime.staging import CHUNK_BYTES
+from amk.runtime.toolchain import find_cxx
 
 MOST_TOKENS = 64
 """Tokens of a long launch: few enough that the context hardly changes, many enough that the start
 of the launch does not count."""
 _COPY_BYTES = {"cuda": 1 << 30, "cpu": 1 << 27}
 _FIRST_TOKEN = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A verified schedule, where it will run, and the weights as that device takes them."""
+
+    module: ModuleOp
+    choice: Choice
+    weights: Weights
+
+
+def prepare(
+    checkpoint: Checkpoint,
+    arch: str,
+    *,
+    dtype: DtypeName | None,
+    context: int,
+    workers: int | None,
+    progress: Progress,
+) -> Prepared:
+    """Import, lower and verify; arguments are those of `amk.compile`."""
+    choice = choose_device(arch, workers)
+    if choice.target == HOST and find_cxx() is None:
+        raise AmkError(NO_COMPILER)  # the interpreter is not worth measuring
+    module = import_model(checkpoint, dtype=dtype, context=context)
+    lower(module, choice.workers, choice.target, progress=progress)
+    weights: Any = checkpoint
+    if isinstance(checkpoint, RandomCheckpoint):
+        weights = RandomOnDevice(checkpoint, array_module(choice.target))
+    return Prepared(module, choice, weights)
+
+
+def fill_caches(device: Device) -> None:
+    """Random keys and values at all positions, as if a prompt had run."""
+    with device.loading():
+        for info in device.program.buffers:
+            if info.kind != "state":
+                continue
+            flat = device.array(info.name).reshape(-1)
+            values = RandomRows((len(flat), 1), info.name, 0, device.xp, info.dtype == "f32")
+            step = CHUNK_BYTES // 4
+            for first in range(0, len(flat), step):
+                part = slice(first, first + step)
+                flat[part] = values[part].reshape(-1)
 
 
 class Subject:
@@ -46,20 +93,16 @@ class Subject:
         progress: Progress = silent,
     ) -> None:
         """Compile, verify and load; arguments are those of `amk.compile`."""
-        choice = choose_device(arch, workers)
-        module = import_model(checkpoint, dtype=dtype, context=context)
         self.config = parse_config(checkpoint.config, checkpoint.name)
         self.seconds: dict[str, float] = {}
         """How long each step of the preparation took, by its name."""
         progress = _timed(progress, self.seconds)
-        lower(module, choice.workers, choice.target, progress=progress)
+        prepared = prepare(
+            checkpoint, arch, dtype=dtype, context=context, workers=workers, progress=progress
+        )
+        module, choice, weights = prepared.module, prepared.choice, prepared.weights
         program = emit_program(module, choice.target)
-        weights: Any = checkpoint
-        if isinstance(checkpoint, RandomCheckpoint):
-            weights = RandomOnDevice(checkpoint, array_module(choice.target))
         self.device = choice.load(program, module, weights, progress)
-        if isinstance(self.device, InterpreterDevice):
-            raise AmkError("the interpreter is no target to measure: install a C++ compiler")
         stream = emit_program(module, choice.target, stream_only=True)
         self._stream: Device = type(self.device)(stream, shared=self.device)
         self.model = CompiledModel(
@@ -71,20 +114,6 @@ class Subject:
         """Bytes of keys and values that one more position adds to what a token reads."""
         config, size = self.config, 2 if self.model.dtype == "bf16" else 4
         return 2 * config.layers * config.kv_heads * config.head_dim * size
-
-    def fill_caches(self) -> None:
-        """Random keys and values at all positions, as if a prompt had run."""
-        with self.device.loading():
-            for info in self.device.program.buffers:
-                if info.kind != "state":
-                    continue
-                flat = self.device.array(info.name).reshape(-1)
-                as_float = info.dtype == "f32"
-                values = RandomRows((len(flat), 1), info.name, 0, self.device.xp, as_float)
-                step = CHUNK_BYTES // 4
-                for first in range(0, len(flat), step):
-                    part = slice(first, first + step)
-                    flat[part] = values[part].reshape(-1)
 
     def tokens_before(self, context: int) -> int:
         """How many tokens a launch that ends at `context` positions has."""
@@ -152,7 +181,7 @@ def _timed(progress: Progress, seconds: dict[str, float]) -> Progress:
 
 def array_module(target: str) -> Any:
     """numpy for the host, cupy for a GPU."""
-    if target == "host":
+    if target == HOST:
         return np
     import cupy  # pyright: ignore[reportMissingImports]
 

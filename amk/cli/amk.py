@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from amk.cli import bench, check, compile_model, demo, generate, import_model
+from amk.cli import bench, check, compile_model, demo, generate, import_model, trace
 from amk.cli.common import run_tool
 from amk.cli.options import Parser
 
@@ -16,6 +16,7 @@ _COMMANDS = {
     "generate": generate,
     "check": check,
     "bench": bench,
+    "trace": trace,
     "demo": demo,
 }
 """Modules with SUMMARY, `add_arguments(parser)` and `run(arguments) -> exit status`.

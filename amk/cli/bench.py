@@ -119,6 +119,7 @@ def _measure(
     contexts: tuple[int, ...],
 ) -> int:
     from amk.bench import correctness, report
+    from amk.bench.subject import fill_caches
     from amk.cli.progress import show_progress
 
     with show_progress("loading the model into torch"):
@@ -135,7 +136,7 @@ def _measure(
     if not all(check.good for check in checks):
         raise AmkError(f"{checkpoint.name}: the logits are wrong, so no times are given")
     repeats = 5 if arguments.quick else 15
-    subject.fill_caches()
+    fill_caches(subject.device)
     subject.time_stream(2)  # warm
     results = report.Report(
         model=checkpoint.name,

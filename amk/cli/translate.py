@@ -52,11 +52,18 @@ def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         metavar="ARCH",
         help=f"e.g. sm_80; default: the module's {TARGET_ATTRIBUTE}, or {DEFAULT_ARCH}",
     )
+    parser.add_argument(
+        "--trace",
+        action="store_true",
+        help="print an instrumented program, which records what its workers do (see amk trace)",
+    )
     parser.add_argument("-o", "--output-file", metavar="FILE", help="write to FILE, else to stdout")
     parser.add_argument("input_file", metavar="FILE", nargs="?", help="input, else stdin")
     arguments = parser.parse_args(argv)
     if arguments.to_cpp and arguments.arch is not None:
         parser.error("--arch is for CUDA files; the C++ file runs on any host")
+    if arguments.check_cuda is not None and arguments.trace:
+        parser.error("--trace is for printing; instrumented files are not checked")
     if arguments.check_cuda == "-" and arguments.input_file in (None, "-"):
         parser.error("--check-cuda needs a file, if the module comes from standard input")
     return arguments
@@ -94,15 +101,20 @@ def require_task_level(module: ModuleOp) -> None:
     raise AmkError(message, location=location_of(module))
 
 
-def translate(module: ModuleOp, target: str) -> str:
+def translate(module: ModuleOp, target: str, *, trace: bool = False) -> str:
     """The program for `target` (an architecture, or `host`) that `module` describes.
 
-    Raises AmkError where the module is not at task level, or where its schedule does not verify.
+    With `trace`, it records what its workers do. Raises AmkError where the module is not at task
+    level, or where its schedule does not verify.
     """
     from amk import backends
 
     _verify(module, target)
-    return backends.emit(module, target)
+    if not trace:
+        return backends.emit(module, target)
+    from amk.backends.trace_layout import TraceWindow
+
+    return backends.emit_program(module, target, trace=TraceWindow()).source
 
 
 def check_cuda(module: ModuleOp, target: str, path: str) -> str:
@@ -134,7 +146,7 @@ def _run(argv: Sequence[str]) -> int:
     if arguments.check_cuda is not None:
         result = check_cuda(module, target, arguments.check_cuda)
     else:
-        result = translate(module, target)
+        result = translate(module, target, trace=arguments.trace)
     write_output(arguments.output_file, result)
     return 0
 

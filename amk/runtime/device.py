@@ -37,14 +37,18 @@ class Device(ABC):
     def __init__(self, program: Program, shared: Device | None = None) -> None:
         """Allocate every buffer of `program`, zeroed. Raises AmkError where memory is short.
 
-        With `shared`, use the buffers of that device instead: its program must have the same.
+        With `shared`, use the buffers of that device instead: its program must have the same, and
+        may have more.
         """
         self.program = program
-        self.memory: dict[str, Any] = {} if shared is None else dict(shared.memory)
-        if shared is not None and shared.program.buffers != program.buffers:
-            raise ValueError("programs share memory only where they have the same buffers")
-        for info in program.buffers if shared is None else ():
-            self.memory[info.name] = self._allocate(info)
+        self.memory: dict[str, Any] = {}
+        for info in program.buffers:
+            if shared is None:
+                self.memory[info.name] = self._allocate(info)
+            elif info in shared.program.buffers:
+                self.memory[info.name] = shared.memory[info.name]
+            else:
+                raise ValueError(f"the other program has no buffer '{info.name}' like this")
 
     @abstractmethod
     def start(self, *launches: Launch) -> None:

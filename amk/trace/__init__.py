@@ -1,0 +1,1 @@
+"""What the workers of an instrumented program did: records, a summary, and a trace to look at."""

@@ -1,0 +1,109 @@
+"""Where the time of a token goes, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from amk.trace.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class PhaseTime:
+    """A family of tasks; times are microseconds a token, on the average over all warps."""
+
+    name: str
+    tasks: int
+    """Of one token, on all workers."""
+    total: float
+    packets: float
+    """Waiting for packets."""
+    weights: float
+    """Waiting for weights: the ring was empty."""
+    skew: float
+    """Microseconds from the end of the first worker to the end of the last, on the average over
+    the layers."""
+    last: int
+    """The worker that most often ended last."""
+
+
+def phase_times(timeline: Timeline) -> Iterator[PhaseTime]:
+    """The families in the order of the schedule."""
+    waits, layout = timeline.waits, timeline.layout
+    warps = layout.workers * layout.warps * layout.tokens
+    for number, origin in enumerate(timeline.table.origins):
+        mine = (waits.task == number) & (timeline.phases == number)[:, None, None, :]
+        if not mine.any():
+            continue
+        skews, last = _skew(timeline, number)
+        yield PhaseTime(
+            name=origin.name,
+            tasks=int((timeline.phases == number).sum()),
+            total=float(waits.end[mine].sum()) / warps / 1e3,
+            packets=float(waits.packets[mine].sum()) / warps / 1e3,
+            weights=float(waits.weights[mine].sum()) / warps / 1e3,
+            skew=float(np.mean(skews)) / 1e3,
+            last=last,
+        )
+
+
+def _skew(timeline: Timeline, number: int) -> tuple[list[int], int]:
+    """For each layer and token the nanoseconds between the ends, and the worker most often last."""
+    waits = timeline.waits
+    ends = (waits.begin + waits.end).max(axis=1)  # of a task: the end of its last warp
+    skews: list[int] = []
+    winners: list[int] = []
+    for layer in np.unique(timeline.layers[timeline.phases == number]):
+        workers, places = np.nonzero((timeline.phases == number) & (timeline.layers == layer))
+        for token in range(timeline.layout.tokens):
+            mine = ends[workers, token, places]
+            skews.append(int(mine.max() - mine.min()))
+            winners.append(int(workers[mine.argmax()]))
+    return skews, int(np.bincount(winners).argmax())
+
+
+def summary(timeline: Timeline, traced_us: float, normal_us: float) -> str:
+    """A table of the phases, then the ring.
+
+    `traced_us` and `normal_us` are the times per token of the instrumented and the normal program.
+    """
+    phases = list(phase_times(timeline))
+    token = timeline.nanoseconds / 1e3
+    known = sum(phase.total for phase in phases)
+    lines = [
+        f"{traced_us:.1f} us a token with the instruments, {normal_us:.1f} without",
+        f"{timeline.layout.workers} workers, {timeline.layout.warps} warps each; microseconds of a"
+        f" warp a token, of {token:.1f}:",
+        "",
+        f"{'phase':16}{'tasks':>7}{'total':>9}{'packets':>9}{'weights':>9}{'rest':>9}{'part':>7}"
+        f"{'skew':>9}{'last worker':>13}",
+    ]
+    for phase in phases:
+        rest = phase.total - phase.packets - phase.weights
+        lines.append(
+            f"{phase.name[:15]:16}{phase.tasks:7}{phase.total:9.1f}{phase.packets:9.1f}"
+            f"{phase.weights:9.1f}{rest:9.1f}{phase.total / token:7.1%}{phase.skew:9.2f}"
+            f"{phase.last:13}"
+        )
+    packets = sum(phase.packets for phase in phases)
+    weights = sum(phase.weights for phase in phases)
+    tasks = sum(phase.tasks for phase in phases)
+    lines += [
+        f"{'all':16}{tasks:7}{known:9.1f}{packets:9.1f}{weights:9.1f}"
+        f"{known - packets - weights:9.1f}{known / token:7.1%}",
+        f"{'between tasks':16}{'':7}{max(0.0, token - known):9.1f}",
+        "",
+        f"ring empty (consumers wait for weights): {weights:.1f} us a token",
+    ]
+    if timeline.layout.warps > 1:
+        full, window = (
+            float(values.mean()) / 1e3
+            for values in (timeline.waits.ring_full, timeline.waits.window)
+        )
+        lines.append(
+            f"ring full (producers wait for consumers): {full:.1f} us a token;"
+            f" copies in flight at their limit: {window:.1f} us"
+        )
+    return "\n".join(lines) + "\n"
