@@ -37,8 +37,8 @@ from amk.schedule.verify import verify  # noqa: E402
 
 STATES = 200_000
 """The explorer gives up on a mutant with more states."""
-BEYOND = "iterations apart"
-"""Part of the refusal of a schedule whose conflicts lie further apart than can be unrolled."""
+BEYOND = "the verifier cannot decide"
+"""Part of the refusal of a schedule whose conflicts lie further apart than memory allows."""
 
 
 def compare_small(seed: int) -> tuple[str, str, int]:
@@ -64,8 +64,8 @@ def compare_true(seed: int) -> tuple[str, str, int]:
     base = large(rng.choice(TRUE_SIZES), rng.random() < 0.5)
     mutant = mutate_sensibly(base, rng)
     verdict = verify(mutant.table)
-    if verdict.kind == "malformed" and BEYOND in verdict.message:
-        return "given up", "", 0
+    if verdict.kind == "resource" and BEYOND in verdict.message:
+        return "not decided", "", 0
     opinion = confirm(base, mutant, verdict, rng)
     label = verdict.kind or "sound"
     if not opinion.against:
