@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,9 @@ from amk.backends.device import (
     shared_bytes,
 )
 from amk.backends.printer.bindings import C_TYPES, Buffer, buffers_of, counters_of
-from amk.backends.printer.schedule import Family, SchedulePrinter, families_of
+from amk.backends.printer.entry import ARENA, arena_bytes, entry_of
+from amk.backends.printer.schedule import Family, SchedulePrinter, families_of, is_irregular
+from amk.backends.printer.table import TablePrinter, VisibleBuffer, check_rows
 from amk.backends.printer.text import Writer
 from amk.backends.program import STEP_BYTES, BufferInfo, Program, StreamLayout
 from amk.backends.trace_layout import TRACE_BUFFER, WARPS, TraceLayout, TraceWindow
@@ -27,7 +29,7 @@ from amk.dialects import task, tile
 from amk.dialects.memory import integers
 from amk.errors import AmkError
 from amk.interpreters.numerics import chunk_bounds
-from amk.ir.expand import expand, schedule_of
+from amk.ir.expand import TaskLike, expand, schedule_of
 from amk.ir.location import location_of
 
 WINDOW_BYTES = 32 * 1024
@@ -40,10 +42,12 @@ class Plan:
     """What is decided before anything is printed."""
 
     schedule: task.ScheduleOp
-    families: Mapping[task.FamilyOp, Family]
+    families: Mapping[TaskLike, Family]
     buffers: Mapping[str, Buffer]
     streams: Mapping[str, StreamLayout]
     config: Mapping[str, int]
+    table: TablePrinter | None = None
+    """What prints a schedule that is irregular."""
 
 
 def resources(module: ModuleOp, arch: Arch) -> Plan:
@@ -54,12 +58,33 @@ def resources(module: ModuleOp, arch: Arch) -> Plan:
     }
     families = families_of(schedule, kernels)
     buffers = buffers_of(schedule)
+    if is_irregular(schedule):
+        return _irregular_resources(schedule, families, buffers, arch)
     if arch.is_gpu:
         for family in families.values():
             _check_copies(family, buffers, arch)
     streams = _stream_layouts(families, buffers, arch)
-    config = choose_config(schedule, streams, buffers, [*families.values()], arch)
+    workers = schedule.workers.value.data
+    config = choose_config(workers, streams, buffers, [*families.values()], arch)
     return Plan(schedule, families, buffers, streams, config)
+
+
+def _irregular_resources(
+    schedule: task.ScheduleOp,
+    families: Mapping[TaskLike, Family],
+    buffers: Mapping[str, Buffer],
+    arch: Arch,
+) -> Plan:
+    """The same for a schedule in tables: one worker for each queue, weights in whole blocks."""
+    visible = {name: VisibleBuffer(b.op, b.number, b.spelling) for name, b in buffers.items()}
+    for family in families.values():
+        if arch.is_gpu:
+            _check_copies(family, visible, arch)
+        check_rows(family, visible)
+    streams = _stream_layouts(families, visible, arch, instances=1)
+    printer = TablePrinter(schedule, families, visible)
+    config = choose_config(printer.queues, streams, visible, [*families.values()], arch)
+    return Plan(schedule, families, visible, streams, config, printer)
 
 
 def emit_program(
@@ -82,42 +107,51 @@ def emit_program(
     writer = Writer()
     _banner(writer, schedule, arch, streams)
     _config(writer, {**config, **layout.config} if layout else config)
-    text = device_text(arch.device, ceiling=stream_only, trace=layout is not None)
+    if plan.table is not None and (stream_only or layout is not None):
+        raise AmkError("a schedule that is no loops over families has no stream-only or trace form")
+    text = device_text(
+        arch.device,
+        table=plan.table is not None,
+        ceiling=stream_only,
+        trace=layout is not None,
+    )
     for line in text.splitlines():
         writer.line(line)
     _types(writer, schedule, buffers, layout)
-    printer = SchedulePrinter(writer, schedule, families, buffers, layout is not None)
     writer.line()
-    if stream_only:
-        printer.discard()
+    if plan.table is not None:
+        plan.table.print(writer, arch.is_gpu)
     else:
-        printer.compute()
-    writer.line()
-    if arch.is_gpu:
-        printer.stream()
-        writer.line()
+        printer = SchedulePrinter(writer, schedule, families, buffers, layout is not None)
+        printer.print(stream_only=stream_only, gpu=arch.is_gpu)
     arguments = [b for b in buffers.values() if b.space != "shared"]
     counters = counters_of(schedule)
-    members = _members(arguments, counters, layout)
-    if arch.is_gpu:
-        _cuda_entry(writer, members, arch)
-    else:
-        _host_entry(writer, members)
-    infos = [_info(b, streams.get(b.name)) for b in arguments]
+    others = [("uint32_t*", name) for name in counters.values()]
+    others += [("uint64_t*", TRACE_BUFFER)] if layout else []
+    entry_of(arguments, others).print(writer, arch)
+    infos = [_info(b, streams.get(b.name)) for b in arguments if b.op.arena is None]
+    infos += [
+        BufferInfo(f"{ARENA}{name}", "state", "", (size // 4,), "i32")
+        for name, size in arena_bytes(arguments).items()
+    ]
     infos += [BufferInfo(c, "scratch", "counter", (1,), "i32") for c in counters]
     infos += [layout.info] if layout else []
     return Program(
         name=schedule.sym_name.data,
         target=arch.name,
         source=writer.text(),
-        workers=schedule.workers.value.data,
+        workers=config["kWorkers"],
         threads=arch.threads if arch.is_gpu else 1,
         shared_bytes=shared_bytes(config) if arch.is_gpu else 0,
         context=schedule.context.value.data if schedule.context else 0,
         vocab=schedule.vocab.value.data if schedule.vocab else 0,
         eos=integers(schedule.eos) if schedule.eos else (),
         buffers=tuple(infos),
-        task_names=tuple(f.op.sym_name.data for f in families.values()),
+        task_names=(
+            plan.table.task_names
+            if plan.table is not None
+            else tuple(f.op.sym_name.data for f in families.values())
+        ),
         buffer_names=(*buffers, *counters),
         config=config,
         trace=layout,
@@ -176,9 +210,12 @@ def _check_copies(family: Family, buffers: Mapping[str, Buffer], arch: Arch) -> 
 
 
 def _stream_layouts(
-    families: Mapping[task.FamilyOp, Family], buffers: Mapping[str, Buffer], arch: Arch
+    families: Mapping[TaskLike, Family],
+    buffers: Mapping[str, Buffer],
+    arch: Arch,
+    instances: int | None = None,
 ) -> dict[str, StreamLayout]:
-    """How each streamed constant is packed: for the family that reads it."""
+    """How each streamed constant is packed: for the family that reads it, or for `instances`."""
     layouts: dict[str, StreamLayout] = {}
     for family in families.values():
         weights = {product.weights for product in family.products}
@@ -192,7 +229,7 @@ def _stream_layouts(
                 rows=rows,
                 columns=columns,
                 dtype=buffer.element,
-                instances=family.op.instances,
+                instances=instances or family.op.instances,
                 chunk_bounds=chunk_bounds(columns, buffer.element),
                 packing=arch.packing,
             )
@@ -202,7 +239,7 @@ def _stream_layouts(
 
 
 def choose_config(
-    schedule: task.ScheduleOp,
+    workers: int,
     streams: Mapping[str, StreamLayout],
     buffers: Mapping[str, Buffer],
     families: Iterable[Family],
@@ -224,7 +261,7 @@ def choose_config(
         for layout in streams.values()
     )
     config = {
-        "kWorkers": schedule.workers.value.data,
+        "kWorkers": workers,
         "kSlices": SLICES,
         "kProducers": max(arch.producers, 1),
         "kSlotBytes": max(chunks, default=1) * STEP_BYTES,
@@ -346,46 +383,3 @@ def _types(
             writer.line(f"uint32_t* {counter};")
         if trace is not None:
             writer.line(f"uint64_t* {TRACE_BUFFER};")
-
-
-def _members(
-    arguments: Sequence[Buffer], counters: Mapping[str, str], trace: TraceLayout | None
-) -> list[tuple[str, str]]:
-    """The members of `Buffers`, in order: types and names."""
-    members = [(b.pointer_type, b.spelling) for b in arguments]
-    members += [("uint32_t*", name) for name in counters.values()]
-    return members if trace is None else [*members, ("uint64_t*", TRACE_BUFFER)]
-
-
-def _cuda_entry(writer: Writer, members: Sequence[tuple[str, str]], arch: Arch) -> None:
-    head = f'extern "C" __global__ void __launch_bounds__({arch.threads}, 1) {Program.ENTRY}('
-    writer.line(head)
-    for type_, name in members:
-        writer.line(f"    {type_} {name},")
-    with writer.block("    const amk::Launch* launch, amk::Status* status)"):
-        _buffers(writer, members)
-        writer.line("amk::run<Private>(")
-        writer.line("    b, launch, status,")
-        writer.line("    [&](amk::Worker& w, const Buffers& b) { compute(w, b); },")
-        writer.line("    [&](amk::Producer& w, const Buffers& b) { stream(w, b); });")
-
-
-def _host_entry(writer: Writer, members: Sequence[tuple[str, str]]) -> None:
-    head = (
-        f'extern "C" int {Program.ENTRY}(void** arguments, const amk::Launch* launch, '
-        f"amk::Status* status)"
-    )
-    with writer.block(head):
-        for number, (type_, name) in enumerate(members):
-            writer.line(f"const auto {name} = static_cast<{type_}>(arguments[{number}]);")
-        _buffers(writer, members)
-        writer.line("amk::run_host<Private>(")
-        writer.line("    amk::config::kWorkers, b, launch, status,")
-        writer.line("    [&](amk::Worker& w, const Buffers& b) { compute(w, b); });")
-        writer.line("return static_cast<int>(status->code);")
-
-
-def _buffers(writer: Writer, members: Sequence[tuple[str, str]]) -> None:
-    with writer.block("const Buffers b =", "};"):
-        for _, name in members:
-            writer.line(f"{name},")

@@ -108,13 +108,16 @@ class Binding:
             use = owner.evaluate(access.use, values)
         lo = np.stack([owner.evaluate(dim.lo, values) for dim in access.dims], 1)
         hi = np.stack([owner.evaluate(dim.end, values) for dim in access.dims], 1)
+        hi = np.maximum(lo, hi)
         result = Regions(lo, hi, happens, use, tuple(dim.hi is None for dim in access.dims))
         self._check(result, access, shape)
         return result
 
     def _check(self, regions: Regions, access: Access, shape: tuple[int, ...]) -> None:
-        inside = (regions.lo >= 0) & (regions.lo <= regions.hi) & (regions.hi <= shape)
-        wrong = np.flatnonzero(~inside.all(1) & regions.happens)
+        inside = (regions.lo >= 0) & (regions.hi <= shape)
+        # A region that is empty in some dimension touches nothing, wherever it is.
+        empty = (regions.lo == regions.hi).any(1)
+        wrong = np.flatnonzero(~inside.all(1) & ~empty & regions.happens)
         if len(wrong):
             box = ", ".join(f"{s.start} : {s.stop}" for s in regions.slices(wrong[0]))
             raise self._owner.error(

@@ -7,7 +7,6 @@ queues may run, since a packet makes nothing visible but itself. `launch.py` cho
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from amk.dialects import task
 from amk.dialects.memory import is_packet, space_of
 from amk.errors import AmkError
 from amk.interpreters.bindings import Binding, Round, Values, count_boxes, rounds_of
+from amk.interpreters.default_task import write_default
 from amk.interpreters.kernel import Kernels
 from amk.interpreters.launch import Blocked, Launch
 from amk.interpreters.memory import (
@@ -364,16 +364,13 @@ class _Execution:
     def _write_hash(self) -> None:
         """The meaning of a task without a kernel: a hash of its identity, epoch and inputs."""
         machine = self.machine
-        digest = hashlib.shake_128()
-        identity = machine.table.task_name(self.effects.task)
-        digest.update(f"{identity} {machine.base + self.iteration}".encode())
-        digest.update(repr([a for a in self.arguments if isinstance(a, int)]).encode())
-        for data in self.read:
-            digest.update(data.tobytes())
-        stream = digest.digest(sum(data.nbytes for data in self.written))
-        for data in self.written:
-            data[...] = np.frombuffer(stream[: data.nbytes], data.dtype).reshape(data.shape)
-            stream = stream[data.nbytes :]
+        write_default(
+            machine.table.task_name(self.effects.task),
+            machine.base + self.iteration,
+            [a for a in self.arguments if isinstance(a, int)],
+            self.read,
+            self.written,
+        )
 
 
 def _bytes(op: task.BufferOp) -> int:

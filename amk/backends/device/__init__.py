@@ -71,6 +71,10 @@ _TRACE: Mapping[str, tuple[str, ...]] = {
     "cuda": ("cuda/trace_clock.cuh", "common/trace.h", "cuda/trace_ring.cuh"),
     "host": ("host/trace_clock.h", "common/trace.h"),
 }
+_TABLE: Mapping[str, tuple[str, ...]] = {
+    "cuda": ("common/table.h", "cuda/table.cuh"),
+    "host": ("common/table.h", "host/table.h"),
+}
 _CEILING: Mapping[str, str] = {"cuda": "cuda/ceiling.cuh", "host": "host/ceiling.h"}
 
 CONFIG_KEYS = (
@@ -86,23 +90,29 @@ CONFIG_KEYS = (
 )
 """Names of the ``int`` constants of ``namespace amk::config``."""
 
+TABLE_DIMS = 8
+"""The most dimensions of a buffer of a schedule in tables: `amk::kMostDims`."""
 SLICES = 8
 _STEP_COLUMNS = {"f32": 16, "bf16": 32}
 _VALUE_BYTES = {"f32": 4, "bf16": 2}
 _OPERAND_STEP_BYTES = 64
 
 
-def device_text(target: str, *, ceiling: bool = False, trace: bool = False) -> str:
+def device_text(
+    target: str, *, table: bool = False, ceiling: bool = False, trace: bool = False
+) -> str:
     """The device layer of `target`: a key of `HEADERS`.
 
-    With `ceiling`, what a program needs that throws away its weights; with `trace`, what an
-    instrumented one needs.
+    With `table`, what a schedule in tables needs; with `ceiling`, what a program needs that throws
+    away its weights; with `trace`, what an instrumented one needs.
     """
     root, kind = files(__name__), "host" if target == "host" else "cuda"
     names = list(HEADERS[target])
     if trace:
         place = names.index("common/support.h") + 1
         names[place:place] = _TRACE[kind]
+    if table:
+        names += _TABLE[kind]
     if ceiling:
         names.append(_CEILING[kind])
     text = "\n".join(

@@ -54,6 +54,11 @@ class Buffer:
         return is_packet(self.type)
 
     @property
+    def uses(self) -> int:
+        """How often a packet slot is used in one iteration."""
+        return self.op.uses.value.data if self.op.uses else 1
+
+    @property
     def is_constant(self) -> bool:
         """Whether no task ever writes it, so that it may be read at any time."""
         return self.op.kind.data in ("constant", "input") and self.space != "host"

@@ -293,7 +293,7 @@ class KernelPrinter:
         rows = weights.variables.print(weights.size(0))
         outs = self._declare_outputs(op.outs)
         best = self._declare_best(op)
-        stream = stream_of(op, self.bindings, self.instances, self.instance)
+        stream = self._stream(op)
         argmax = "true" if best else "false"
         columns_split = self._split(op.prologue.block, op.prologue.block.args[1:])
         rows_split = self._split(op.epilogue.block, op.epilogue.block.args[1:])
@@ -309,6 +309,9 @@ class KernelPrinter:
         self._epilogue(op, outs, row_type, rows_split, at_row)
         self._finish(best)
         self.writer.depth -= 2
+
+    def _stream(self, op: tile.ProductOp) -> str:
+        return stream_of(op, self.bindings, self.instances, self.instance)
 
     def _declare_best(self, op: tile.ProductOp) -> list[str]:
         """Variables for the packets of the best value and of its index."""

@@ -17,6 +17,7 @@ from amk.backends.trace_layout import TRACE_BUFFER
 from amk.dialects import task, tile
 from amk.dialects.access import Access, AccessAttr, argument_text
 from amk.errors import AmkError
+from amk.ir.expand import TaskLike
 from amk.ir.location import location_of
 from amk.schedule.expr import Expr
 
@@ -25,7 +26,7 @@ from amk.schedule.expr import Expr
 class Family:
     """A family with its kernel and the number that identifies it in error messages."""
 
-    op: task.FamilyOp
+    op: TaskLike
     kernel: tile.KernelOp
     number: int
 
@@ -47,7 +48,7 @@ class SchedulePrinter:
         self,
         writer: Writer,
         schedule: task.ScheduleOp,
-        families: Mapping[task.FamilyOp, Family],
+        families: Mapping[TaskLike, Family],
         buffers: Mapping[str, Buffer],
         trace: bool = False,
     ) -> None:
@@ -63,19 +64,22 @@ class SchedulePrinter:
         ranges = {"iter": (0, 2**31 - 2)}
         for op in schedule.body.block.ops:
             if isinstance(op, task.ScalarOp):
-                self._check_scalar(op)
                 names[op.sym_name.data] = f"w.{op.sym_name.data}"
                 ranges[op.sym_name.data] = (op.lo.value.data, op.hi.value.data - 1)
         self.variables = Variables(names, ranges)
 
-    def _check_scalar(self, op: task.ScalarOp) -> None:
-        if op.sym_name.data != "pos" or op.step.value.data != 1:
-            raise AmkError(
-                f"the printer knows the scalar @pos with step 1, not @{op.sym_name.data}",
-                location=location_of(op),
-            )
-
     # ---- the two programs ------------------------------------------------------------------
+
+    def print(self, *, stream_only: bool, gpu: bool) -> None:
+        """Both programs; a GPU has agents that stream the weights."""
+        if stream_only:
+            self.discard()
+        else:
+            self.compute()
+        self.writer.line()
+        if gpu:
+            self.stream()
+            self.writer.line()
 
     def compute(self) -> None:
         with self.writer.block("AMK_DEVICE void compute(amk::Worker& w, const Buffers& b)"):
@@ -128,10 +132,11 @@ class SchedulePrinter:
         return bindings
 
     @contextmanager
-    def _instances(self, op: task.FamilyOp) -> Iterator[None]:
+    def _instances(self, op: TaskLike) -> Iterator[None]:
         """The instances of a family on this worker, under the name of its index."""
         count, index = op.instances, spell(op.index_name)
-        rotation = self._rotation(op)
+        rotation = rotation_of(op, self.workers)
+        assert rotation is not None
         start = "w.id"
         if rotation:
             wraps = count + rotation > self.workers
@@ -151,33 +156,8 @@ class SchedulePrinter:
                 self.writer.line(f"[[maybe_unused]] const int {index} = {start};")
             yield
 
-    def _rotation(self, op: task.FamilyOp) -> int:
-        """r of a placement (i + r) mod workers; other placements are no index arithmetic."""
-        placement, index = op.placement, Expr.var(op.index_name)
-        if placement is not None and op.instances == 1:
-            only = placement.substitute({op.index_name: 0})
-            if only.is_const and 0 <= only.value < self.workers:
-                return only.value
-        elif placement is not None:
-            for rotation in range(self.workers):
-                shifted = index + rotation
-                if placement == shifted % self.workers:
-                    return rotation
-                if placement == shifted and op.instances + rotation <= self.workers:
-                    return rotation
-        raise AmkError(
-            f"@{op.sym_name.data}: the printer needs a placement (i + constant) mod workers, "
-            f"got '{placement}'",
-            location=location_of(op),
-        )
-
     def _task(self, family: Family, variables: Variables) -> None:
         op, writer = family.op, self.writer
-        if op.guard is not None or op.agent_name != "compute":
-            raise AmkError(
-                f"@{op.sym_name.data}: the printer knows no guarded families and no stream tasks",
-                location=location_of(op),
-            )
         self._check_guards(family)
         variables = self._with_index(op, variables)
         writer.line()
@@ -214,7 +194,7 @@ class SchedulePrinter:
         KernelPrinter(writer, bindings, indices, op.instances, index).print(family.kernel)
         self._signals(op, variables)
 
-    def _with_index(self, op: task.FamilyOp, variables: Variables) -> Variables:
+    def _with_index(self, op: TaskLike, variables: Variables) -> Variables:
         return variables.with_variable(op.index_name, spell(op.index_name), op.instances - 1)
 
     def _needs_sync(self, family: Family, bindings: Mapping[SSAValue, Binding]) -> bool:
@@ -276,14 +256,14 @@ class SchedulePrinter:
                 location=location_of(family.op),
             )
 
-    def _waits(self, op: task.FamilyOp, variables: Variables) -> None:
+    def _waits(self, op: TaskLike, variables: Variables) -> None:
         for counter, threshold in op.waits:
             total = self._signalled(counter)
             target = f"w.epoch({total}, {variables.print(threshold)}) - 1"
             name, number = self.counters[counter], self._counter_number(counter)
             self.writer.line(f"amk::wait(w, b.{name}, {target}, {number});")
 
-    def _signals(self, op: task.FamilyOp, variables: Variables) -> None:
+    def _signals(self, op: TaskLike, variables: Variables) -> None:
         for counter, amount in op.signals:
             name = self.counters[counter]
             self.writer.line(f"amk::signal(w, b.{name}, {variables.print(amount)});")
@@ -324,24 +304,55 @@ class SchedulePrinter:
                 self.writer.line(f"{function}(w, {stream});")
 
 
+def rotation_of(op: TaskLike, workers: int) -> int | None:
+    """r of a placement (i + r) mod workers; None for others, which are no index arithmetic."""
+    placement, index = op.placement, Expr.var(op.index_name)
+    if placement is None:
+        return None
+    if op.instances == 1:
+        only = placement.substitute({op.index_name: 0})
+        return only.value if only.is_const and 0 <= only.value < workers else None
+    for rotation in range(workers):
+        shifted = index + rotation
+        if placement == shifted % workers:
+            return rotation
+        if placement == shifted and op.instances + rotation <= workers:
+            return rotation
+    return None
+
+
+def is_irregular(schedule: task.ScheduleOp) -> bool:
+    """Whether the schedule is more than families of kernels, in turn on the compute queues."""
+    workers = schedule.workers.value.data
+    for op in schedule.walk():
+        if isinstance(op, task.TaskOp) or op.name == "task.table":
+            return True
+        if isinstance(op, task.BufferOp) and op.arena is not None:
+            return True
+        if isinstance(op, task.ScalarOp) and (op.sym_name.data, op.step.value.data) != ("pos", 1):
+            return True
+        if isinstance(op, task.FamilyOp) and (
+            op.kernel_name is None
+            or op.guard is not None
+            or op.agent_name != "compute"
+            or rotation_of(op, workers) is None
+        ):
+            return True
+    return False
+
+
 def families_of(
     schedule: task.ScheduleOp, kernels: Mapping[str, tile.KernelOp]
-) -> dict[task.FamilyOp, Family]:
-    """The families of a schedule, numbered in order; AmkError where one cannot be printed."""
-    families: dict[task.FamilyOp, Family] = {}
+) -> dict[TaskLike, Family]:
+    """The tasks that have a kernel, numbered in order; AmkError where it does not exist."""
+    families: dict[TaskLike, Family] = {}
     for op in schedule.walk():
-        if isinstance(op, task.TaskOp | task.TableOp):
-            raise AmkError(
-                f"@{op.sym_name.data}: the printer takes families, not single tasks or tables",
-                location=location_of(op),
-            )
-        if not isinstance(op, task.FamilyOp):
+        if not isinstance(op, task.FamilyOp | task.TaskOp) or op.kernel_name is None:
             continue
-        kernel = kernels.get(op.kernel_name or "")
+        kernel = kernels.get(op.kernel_name)
         if kernel is None:
             raise AmkError(
-                f"@{op.sym_name.data}: a family needs a kernel to be printed"
-                + (f"; there is no @{op.kernel_name}" if op.kernel_name else ""),
+                f"@{op.sym_name.data}: there is no kernel @{op.kernel_name}",
                 location=location_of(op),
             )
         families[op] = Family(op, kernel, len(families))

@@ -15,7 +15,7 @@ struct Launch {
 struct Status {
   uint32_t code, worker, task, buffer, index, expected, seen, iteration;
 };
-constexpr uint32_t kTimeout = 1, kTooWide = 2;
+[[maybe_unused]] constexpr uint32_t kTimeout = 1, kTooWide = 2;
 constexpr int kRingBuffer = -1;
 
 constexpr int kSlices = config::kSlices;

@@ -12,7 +12,7 @@ static_assert(config::kSlotBytes % 512 == 0, "a slot holds whole steps");
 static_assert(config::kOperandBytes % 16 == 0, "slices start at multiples of 16 bytes");
 
 constexpr int kBatchBlocks = 4;   // row blocks whose partial sums are reduced together
-constexpr int kBatchRows = kBatchBlocks * 8;
+[[maybe_unused]] constexpr int kBatchRows = kBatchBlocks * 8;
 constexpr int kBatchBuffers = 4;
 
 // The operands of a product, one slice per warp; attention uses the same memory as a whole.

@@ -1,0 +1,2 @@
+// Tables of constants.
+#define AMK_TABLE constexpr

@@ -1,0 +1,202 @@
+"""Many printed programs in one executable: they share the device layer and a driver.
+
+Compiling is what takes time, so schedules are tested by the hundred in one translation unit.
+"""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from xdsl.dialects.builtin import ModuleOp
+
+from amk.backends import emit_program
+from amk.backends.device import device_text
+from amk.backends.program import Program
+from amk.interpreters.memory import poison
+from amk.interpreters.task import TaskMachine
+from amk.ir.expand import schedule_of
+from amk.runtime.abi import StatusValues
+from amk.runtime.host import FLAGS
+from amk.runtime.toolchain import find_cxx
+
+DRIVER = Path(__file__).parent / "driver.h"
+PLAIN = ("-O2",)
+THREAD = ("-O1", "-g0", "-fsanitize=thread", "-static-libtsan")
+ADDRESS = ("-O1", "-g0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+ENVIRONMENT = {
+    # Every race counts, however alike: all programs run through the same few functions.
+    "TSAN_OPTIONS": "suppress_equal_stacks=0 suppress_equal_addresses=0 report_bugs=1 "
+    "exitcode=0 log_path=/dev/null",
+    "PATH": "/usr/bin:/bin",
+}
+_STATUS = struct.Struct("8I2i")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the last launch of a job left."""
+
+    status: StatusValues
+    reports: int
+    """Of ThreadSanitizer."""
+    overwrites: int
+    """Of those, how many are of a write after a read."""
+    memory: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Launches of one program of a batch."""
+
+    program: int
+    memory: Sequence[bytes]
+    steps: int = 1
+    position: int = 0
+    launches: int = 1
+    timeout_ms: int = 20_000
+
+
+def _body(program: Program, number: int) -> str:
+    """A program without the device layer, in a namespace of its own."""
+    marker = f'extern "C" int {Program.ENTRY}('
+    head, tail = program.source.split("// What stays with a worker.")
+    assert marker in tail
+    assert "namespace amk" in head
+    tail = tail.replace(marker, "int entry(").replace("amk::config::kWorkers", str(program.workers))
+    return f"namespace program_{number} {{\n{tail}}}\n"
+
+
+class Batch:
+    """Programs that were compiled together."""
+
+    def __init__(self, modules: Sequence[ModuleOp], flags: Sequence[str], folder: Path) -> None:
+        self.programs = [emit_program(module, "host") for module in modules]
+        count = len(self.programs)
+        config = "".join(f"constexpr int {k} = {v};\n" for k, v in self.programs[0].config.items())
+        entries = ", ".join(f"{{program_{n}::entry}}" for n in range(count))
+        source = "\n".join(
+            [
+                f"namespace amk::config {{\n{config}}}",
+                device_text("host", table=True),
+                *(_body(program, n) for n, program in enumerate(self.programs)),
+                DRIVER.read_text(),
+                f"const Program kPrograms[] = {{{entries}}};",
+            ]
+        )
+        compiler = find_cxx()
+        assert compiler is not None
+        self.file = Path(tempfile.mkdtemp(dir=folder)) / "batch"
+        common = [f for f in FLAGS if f not in ("-O3", "-shared", "-fPIC", "-march=native")]
+        command = [str(compiler), *common, *flags, "-x", "c++", "-", "-o", str(self.file)]
+        built = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+        assert built.returncode == 0, built.stderr[:4000]
+
+    def run(self, jobs: Sequence[Job], timeout: float = 300) -> list[Result]:
+        """The results of jobs, which run one after the other in one process."""
+        request = b"".join(_request(job) for job in jobs)
+        command = ["setarch", "-R", str(self.file)]  # ThreadSanitizer wants fixed addresses
+        ran = subprocess.run(
+            command, input=request, capture_output=True, timeout=timeout, check=False,
+            env=ENVIRONMENT,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr.decode()[-4000:]
+        results: list[Result] = []
+        at = 0
+        for job in jobs:
+            *status, reports, overwrites = _STATUS.unpack_from(ran.stdout, at)
+            at += _STATUS.size
+            memory: list[bytes] = []
+            for given in job.memory:
+                memory.append(ran.stdout[at : at + len(given)])
+                at += len(given)
+            results.append(Result(StatusValues(*status), reports, overwrites, tuple(memory)))
+        assert at == len(ran.stdout)
+        return results
+
+
+def _request(job: Job) -> bytes:
+    head = struct.pack(
+        "9q", job.program, job.launches, job.position, job.steps, 0, job.timeout_ms,
+        len(job.memory), 0, 0,
+    )  # fmt: skip
+    return head + b"".join(struct.pack("q", len(data)) + data for data in job.memory)
+
+
+class Case:
+    """A schedule with what the interpreter computes, over memory that a seed fills."""
+
+    def __init__(self, module: ModuleOp, steps: int, start: int | None, seed: int = 0) -> None:
+        """`start` is the first value of the run-time scalar, if there is one."""
+        self.module, self.steps, self.start = module, steps, start
+        self.machine = TaskMachine(module)
+        self._fill(np.random.default_rng(seed))
+        self.given = self.images()
+
+    def _fill(self, rng: np.random.Generator) -> None:
+        for op in self.machine._declared.values():
+            name = op.sym_name.data
+            if name in self.machine.packets:
+                continue
+            array = self.machine.array(name)
+            if op.initial is not None or op.kind.data in ("input", "constant"):
+                raw = rng.integers(0, 256, array.nbytes, dtype=np.uint8)
+                array[...] = raw.view(array.dtype).reshape(array.shape)
+        for op in self.machine._declared.values():
+            name = op.sym_name.data
+            if (
+                op.kind.data == "scratch"
+                and op.initial is None
+                and name not in self.machine.packets
+            ):
+                poison(self.machine.array(name))
+
+    def images(self) -> list[bytes]:
+        """The memory of the interpreter as the arguments of the printed program."""
+        machine = self.machine
+        arenas: dict[str, np.ndarray] = {}
+        images: list[bytes] = []
+        for name, op in machine._declared.items():
+            if name in machine.packets:
+                packets = machine.packets[name]
+                payload = packets.payload.view(np.uint32).astype(np.uint64)
+                used = packets.epoch > 0
+                words = np.where(used, payload | packets.epoch.astype(np.uint64) << 32, 0)
+                images.append(words.astype(np.uint64).tobytes())
+            elif op.arena is None:
+                images.append(machine.array(name).tobytes())
+            else:
+                data = np.frombuffer(machine.array(name).tobytes(), np.uint8)
+                offset = op.offset.value.data if op.offset else 0
+                end = -(-(offset + len(data)) // 4) * 4
+                arena = arenas.setdefault(op.arena.data, np.zeros(0, np.uint8))
+                if len(arena) < end:
+                    arena = np.concatenate([arena, np.zeros(end - len(arena), np.uint8)])
+                    arenas[op.arena.data] = arena
+                arena[offset : offset + len(data)] = data
+        counters = len(schedule_counters(self.module))
+        return [*images, *(arena.tobytes() for arena in arenas.values()), *[bytes(4)] * counters]
+
+    def expected(self) -> list[bytes]:
+        """The memory after a launch of the interpreter, counters left out."""
+        scalars = {scalar.name: self.start or 0 for scalar in self.machine.table.scalars}
+        for _ in self.machine.launch(scalars, self.steps):
+            pass
+        counters = len(schedule_counters(self.module))
+        return self.images()[: len(self.given) - counters]
+
+    def job(self, program: int, **more: int) -> Job:
+        return Job(program, self.given, self.steps, self.start or 0, **more)
+
+
+def schedule_counters(module: ModuleOp) -> list[str]:
+    """The counters of the schedule, in order."""
+    from amk.dialects import task
+
+    ops = schedule_of(module).body.block.ops
+    return [op.sym_name.data for op in ops if isinstance(op, task.CounterOp)]
