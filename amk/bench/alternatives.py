@@ -17,8 +17,9 @@ import torch.nn.functional as functional
 from amk.bench.stats import Times
 from amk.bench.torch_llama import Layer, TorchLlama, rotate, split_heads
 
-_STEPS = {"cuda": 50, "cpu": 5}
-"""Steps that are timed together."""
+_MOST_STEPS = 50
+_SECONDS = 0.1
+"""Steps are timed together for about as long, but at most so many."""
 
 Step = Callable[[], Any]
 """Runs one token."""
@@ -241,7 +242,8 @@ def measure(
     try:
         step = make(model, context)
         step()  # compiles, allocates
-        steps = _STEPS[model.device]
+        once = min(_timed(step, 1, 3, model.device))
+        steps = max(1, min(_MOST_STEPS, int(_SECONDS / once)))
         return Times.of(seconds / steps for seconds in _timed(step, steps, repeats, model.device))
     except Exception as error:  # other people's code, in any version
         lines = str(error).strip().splitlines() or [""]

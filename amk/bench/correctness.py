@@ -70,7 +70,9 @@ def load_torch_model(subject: Subject, checkpoint: Checkpoint) -> TorchLlama | s
         return "this torch has no CUDA"
     from amk.bench.torch_llama import TorchLlama
 
-    return TorchLlama(checkpoint, subject.model.dtype, device)
+    model = TorchLlama(checkpoint, subject.model.dtype, device)
+    subject.free_unused()
+    return model
 
 
 def random_tokens(vocabulary: int, count: int) -> list[int]:

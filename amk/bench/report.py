@@ -138,7 +138,7 @@ def describe(subject: Subject) -> dict[str, Any]:
         "verified": True,
         "seconds": {label: round(seconds, 2) for label, seconds in subject.seconds.items()},
         "memory_bytes": sum(info.nbytes for info in program.buffers),
-        "loading_peak_bytes": subject.device.peak_bytes,
+        "loading_peak_bytes": subject.loading_peak_bytes,
     }
 
 

@@ -103,6 +103,7 @@ class Subject:
         module, choice, weights = prepared.module, prepared.choice, prepared.weights
         program = emit_program(module, choice.target)
         self.device = choice.load(program, module, weights, progress)
+        self.loading_peak_bytes = self.device.peak_bytes
         stream = emit_program(module, choice.target, stream_only=True)
         self._stream: Device = type(self.device)(stream, shared=self.device)
         self.model = CompiledModel(
@@ -154,11 +155,15 @@ class Subject:
 
     def copy_bandwidth(self, repeats: int) -> float:
         """GB/s of the fastest of some large copies within the memory, read and written bytes."""
-        size, xp = _COPY_BYTES[self.device.name], self.device.xp
-        seconds = copy_seconds(xp, size, repeats)
-        if xp is not np:
-            xp.get_default_memory_pool().free_all_blocks()
+        size = _COPY_BYTES[self.device.name]
+        seconds = copy_seconds(self.device.xp, size, repeats)
+        self.free_unused()
         return 2 * size / seconds / 1e9
+
+    def free_unused(self) -> None:
+        """Give memory that is kept for later arrays back to the GPU."""
+        if self.device.xp is not np:
+            self.device.xp.get_default_memory_pool().free_all_blocks()
 
     def close(self) -> None:
         """Free the memory of the device."""
