@@ -1,96 +1,91 @@
-"""Witnesses replayed with code of their own: what they claim really happens."""
+"""The `task` interpreter replays witnesses: what they claim really happens (see `replay`).
+
+AMK_WITNESSES asks for more programs and mutants; bench/verifier_witnesses.py replays many more in
+several processes.
+"""
 
 from __future__ import annotations
 
-from generators import program
-from program import Program, table_of
+import os
+import random
+from collections import Counter
 
+import pytest
+from bases import small
+from generators import program
+from mutants import mutate
+from program import table_of
+from replay import NotHeldError, confirmed, for_dialect, shown
+
+from amk.schedule import Schedule
 from amk.schedule.verify import Witness, verify
 
-
-class _Replay:
-    """Executes instances in a given order, checking queue order, waits and packets."""
-
-    def __init__(self, program: Program, start: dict[str, int]) -> None:
-        self.program = program
-        self.start = start
-        self.counts = [0] * program.counters
-        self.totals = [0] * program.counters
-        for task in program.tasks:
-            for counter, amount in task.signals:
-                self.totals[counter] += amount
-        self.done: set[tuple[int, int]] = set()
-        self.written: set[tuple[int, int, int, int]] = set()
-
-    def _packets(self, instance: tuple[int, int], write: bool) -> set[tuple[int, int, int, int]]:
-        iteration, number = instance
-        steps = {s[0]: s[3] for s in self.program.scalars} | {"iter": 1}
-        values = {n: self.start.get(n, 0) + steps[n] * iteration for n in steps}
-        found = set()
-        for a in self.program.tasks[number].accesses:
-            if a.use < 0 or a.write != write:
-                continue
-            guards = (self.program.tasks[number].guard, a.guard)
-            if any(isinstance(g, str) and eval(g, {}, values) for g in guards):
-                continue
-            lo, hi = (b if isinstance(b, int) else eval(b, {}, values) for b in (a.lo[0], a.hi[0]))
-            found |= {(a.buffer, element, a.use, iteration) for element in range(lo, hi)}
-        return found
-
-    def enabled(self, instance: tuple[int, int]) -> bool:
-        iteration, number = instance
-        task = self.program.tasks[number]
-        for e in range(iteration + 1):
-            for other, earlier in enumerate(self.program.tasks):
-                same = other == number or (task.queue is not None and earlier.queue == task.queue)
-                before = (e, other) < instance if same else False
-                if before and (e, other) not in self.done:
-                    return False
-        met = all(self.counts[c] >= iteration * self.totals[c] + t for c, t in task.waits)
-        return met and self._packets(instance, False) <= self.written
-
-    def run(self, instance: tuple[int, int]) -> None:
-        assert self.enabled(instance), f"{instance} cannot run"
-        for counter, amount in self.program.tasks[instance[1]].signals:
-            self.counts[counter] += amount
-        self.written |= self._packets(instance, True)
-        self.done.add(instance)
+SEEDS = int(os.environ.get("AMK_WITNESSES", "800"))
 
 
-def _replay(made: Program, witness: Witness) -> _Replay:
-    replay = _Replay(made, dict(witness.start))
-    for instance in witness.run:
-        replay.run(instance)
-    return replay
+def test_witnesses_of_generated_programs() -> None:
+    seen = Counter(shown(for_dialect(table_of(program(seed))), max_skew=2) for seed in range(SEEDS))
+    for kind in ("deadlock: stuck", "race: two results", "race: lost packet", "race: late write",
+                 "undefined-read: unwritten bytes"):  # fmt: skip
+        assert seen[kind] > 5, seen
+    assert sum(n for kind, n in seen.items() if "not replayed" in kind) < SEEDS // 20, seen
 
 
-def test_witnesses_replay() -> None:
-    stuck = both = alone = 0
-    for seed in range(1500):
-        made = program(seed)
-        verdict = verify(table_of(made), max_skew=2)
-        if verdict.kind not in ("deadlock", "race"):
-            continue
-        witness = verdict.witness
-        replay = _replay(made, witness)
-        if verdict.kind == "deadlock":
-            assert len(replay.done) + len(witness.stuck) == len(made.tasks)
-            assert not any(replay.enabled(t) for t in witness.stuck)
-            stuck += 1
-        elif "packets alone" in verdict.message:
-            # The second access is reached in a run whose counters could all be met without the
-            # first; the first itself has run, since packets order the two.
-            first, second = witness.pair
-            assert first in replay.done
-            assert replay.enabled(second)
-            alone += 1
-        else:
-            first, second = witness.pair
-            assert first not in replay.done
-            assert replay.enabled(first)
-            if second in replay.done:
-                assert "lost packet" in verdict.message
-            else:
-                assert replay.enabled(second)
-            both += 1
-    assert min(stuck, both, alone) > 5
+def test_witnesses_of_mutants_of_lowerings() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(SEEDS // 8):
+        rng = random.Random(seed)
+        seen[shown(for_dialect(mutate(rng.choice(small()), rng).table))] += 1
+    faults = {kind: n for kind, n in seen.items() if kind not in ("", "other")}
+    assert {"deadlock: stuck", "undefined-read: unwritten bytes"} <= faults.keys()
+    assert any(kind.startswith("race: ") for kind in faults)
+
+
+def handshake(threshold: int) -> Schedule:
+    s = Schedule(workers=3)
+    a, c = s.buffer("a", (2,)), s.counter("c")
+    s.task("one", 0, writes=[a[0]], signals=[(c, 1)])
+    s.task("two", 1, writes=[a[1]], signals=[(c, 1)])
+    s.task("use", 2, reads=[a[:]], waits=[(c, threshold)])
+    return s
+
+
+def test_a_wrong_witness_is_noticed() -> None:
+    """The replay of a race that is none, and of a race with too short a run."""
+    verdict = verify(handshake(1).table())
+    assert confirmed(handshake(1).table(), verdict) == "two results"
+    with pytest.raises(AssertionError):
+        confirmed(handshake(2).table(), verdict)
+    witness = verdict.witness
+    short = Witness(witness.lines, (), witness.pair, (), witness.start)
+    with pytest.raises(AssertionError):
+        confirmed(handshake(1).table(), type(verdict)(False, "race", verdict.message, short))
+
+
+def test_a_deadlock_that_is_none_is_noticed() -> None:
+    s = Schedule(workers=2)
+    c, d = s.counter("c"), s.counter("d")
+    s.task("a", 0, waits=[(c, 1)], signals=[(d, 1)])
+    s.task("b", 1, waits=[(d, 1)], signals=[(c, 1)])
+    verdict = s.verify()
+    assert confirmed(s.table(), verdict) == "stuck"
+    t = Schedule(workers=2)
+    c, d = t.counter("c"), t.counter("d")
+    t.task("a", 0, signals=[(d, 1)])
+    t.task("b", 1, waits=[(d, 1)], signals=[(c, 1)])
+    with pytest.raises(AssertionError):
+        confirmed(t.table(), verdict)
+
+
+def test_packets_whose_uses_are_out_of_order_are_not_replayed() -> None:
+    s = Schedule(workers=2)
+    x = s.packets("x", (1,), uses=2)
+    a = s.buffer("a", (1,))
+    s.task("late", 0, writes=[x[0].use(1)])
+    s.task("early", 0, writes=[x[0].use(0)])
+    s.task("one", 0, writes=[a[:]])
+    s.task("two", 1, writes=[a[:]])
+    verdict = s.verify()
+    assert verdict.kind == "race"
+    with pytest.raises(NotHeldError, match="uses are out of order"):
+        confirmed(s.table(), verdict)
