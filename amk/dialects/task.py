@@ -45,6 +45,7 @@ from amk.dialects.access import symbol
 from amk.dialects.memory import is_packet
 from amk.dialects.repeat import Repeat
 from amk.dialects.task_family import FamilyOp, TaskOp
+from amk.dialects.task_table import COLUMNS, Rows, RowsAttr, TableOp
 from amk.dialects.tile import verify_buffer
 
 
@@ -294,13 +295,22 @@ def for_each_task(
 ) -> None:
     """Call `visit(op, repeats)` for every family and task in execution order.
 
-    `repeats` gives the indices of the enclosing repeats; a body is visited once for each.
+    `repeats` gives the indices of the enclosing repeats; a body is visited once for each. The tasks
+    of a table come as single ops, which are in no module.
     """
+    ranks = {
+        op.sym_name.data: op.type.get_num_dims()
+        for op in schedule.body.block.ops
+        if isinstance(op, BufferOp)
+    }
 
     def walk(ops, repeats: dict[str, int]) -> None:
         for op in ops:
             if isinstance(op, FamilyOp | TaskOp):
                 visit(op, repeats)
+            elif isinstance(op, TableOp):
+                for single in op.single_tasks(ranks):
+                    visit(single, repeats)
             elif isinstance(op, RepeatOp):
                 for value in range(op.count.value.data):
                     walk(op.body.block.ops, {**repeats, op.index.data: value})
@@ -308,8 +318,24 @@ def for_each_task(
     walk(schedule.body.block.ops, {})
 
 
+__all__ = [
+    "COLUMNS",
+    "TASK",
+    "BufferOp",
+    "CounterOp",
+    "FamilyOp",
+    "RepeatOp",
+    "Rows",
+    "RowsAttr",
+    "ScalarOp",
+    "ScheduleOp",
+    "TableOp",
+    "TaskOp",
+    "for_each_task",
+]
+
 TASK = Dialect(
     "task",
-    [ScheduleOp, ScalarOp, BufferOp, CounterOp, RepeatOp, FamilyOp, TaskOp],
-    [],
+    [ScheduleOp, ScalarOp, BufferOp, CounterOp, RepeatOp, FamilyOp, TaskOp, TableOp],
+    [RowsAttr],
 )

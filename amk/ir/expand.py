@@ -15,6 +15,7 @@ from amk.dialects.memory import element_bytes, is_packet, space_of
 from amk.errors import AmkError
 from amk.ir.limits import check_limits
 from amk.ir.location import location_of
+from amk.ir.tables import Names, expand_table
 from amk.schedule.builder import TableBuilder
 from amk.schedule.expr import Expr
 from amk.schedule.table import STREAM, ScheduleTable
@@ -30,7 +31,7 @@ class Expansion:
     """A table with the way back to the IR: `ops[table.task_origin[t]]` is the op of task t."""
 
     table: ScheduleTable
-    ops: tuple[TaskLike, ...]
+    ops: tuple[TaskLike | task.TableOp, ...]
 
 
 def schedule_of(module: ModuleOp) -> task.ScheduleOp:
@@ -62,12 +63,13 @@ class _Expander:
         self.buffers: dict[str, tuple[int, task.BufferOp]] = {}
         self.counters: dict[str, int] = {}
         self.origins: dict[TaskLike, int] = {}
+        self.ops: list[TaskLike | task.TableOp] = []
 
     def run(self) -> Expansion:
         for op in self.schedule.body.block.ops:
             self._declare(op)
         self._walk(self.schedule.body.block.ops, {})
-        return Expansion(self.builder.build(), tuple(self.origins))
+        return Expansion(self.builder.build(), tuple(self.ops))
 
     def _declare(self, op: Operation) -> None:
         if isinstance(op, task.ScalarOp):
@@ -102,11 +104,15 @@ class _Expander:
                     self._walk(op.body.block.ops, {**repeats, op.index.data: value})
             elif isinstance(op, task.FamilyOp | task.TaskOp):
                 self._tasks(op, repeats)
+            elif isinstance(op, task.TableOp):
+                names = Names(self.buffers, self.counters)
+                self.ops += [op] * len(expand_table(op, self.builder, names, repeats))
 
     def _tasks(self, op: TaskLike, repeats: dict[str, int]) -> None:
         builder, count = self.builder, op.instances
         if op not in self.origins:
             self.origins[op] = builder.origin(op.sym_name.data, location_of(op) or "")
+            self.ops.append(op)
         instance = np.arange(count)
         names = {key: np.full(count, value) for key, value in repeats.items()}
         if op.index_name:

@@ -1,10 +1,11 @@
-"""Explicit schedules as text: from the Python builder to `task.task` ops and back to a table."""
+"""Explicit schedules as text: from the Python builder to `task` ops and back to a table."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from io import StringIO
+from typing import Literal
 
 import numpy as np
 from xdsl.dialects.builtin import (
@@ -24,6 +25,8 @@ from xdsl.printer import Printer
 from amk.dialects import task
 from amk.dialects.access import Access, AccessAttr, Dim
 from amk.dialects.memory import in_space
+from amk.dialects.task import Rows
+from amk.dialects.task_family import AGENTS
 from amk.errors import AmkError
 from amk.ir.expand import expand, schedule_of
 from amk.ir.module import parse_module, verify_module
@@ -40,22 +43,29 @@ NAME = re.compile(r"[A-Za-z_]\w*")
 RESERVED = ("floordiv", "mod", "use", "if", "when", "waits", "signals", "args", "true", "false")
 
 
-def module_of(schedule: Schedule | ScheduleTable) -> ModuleOp:
-    """A module with one `task.schedule` in which every task is a `task.task`.
+MANY = 1000
+"""Schedules with more tasks are written as a dense table unless the form is given."""
 
-    Tasks keep their names with the indices, e.g. `@"fill[3]"`; a name that is taken gets a number.
-    Reading it back gives the same table, names and locations apart. A table alone does not tell
-    types apart: 4 bytes become f32, 2 bytes bf16. Raises `AmkError` on what the dialect does not
-    have: other sizes of elements, packets in shared memory, run-time scalars without a plain name.
+Form = Literal["tasks", "table"]
+
+
+def module_of(schedule: Schedule | ScheduleTable, form: Form | None = None) -> ModuleOp:
+    """A module with one `task.schedule` of `task.task` ops, or of one `task.table`.
+
+    Single tasks keep their names with the indices, e.g. `@"fill[3]"`; a name that is taken gets a
+    number. Reading it back gives the same table, those names and locations apart. A table alone
+    does not tell types apart: 4 bytes become f32, 2 bytes bf16. Raises `AmkError` on what the
+    dialect does not have: other sizes of elements, packets in shared memory, run-time scalars
+    without a plain name, and in a dense table regions of the wrong rank.
     """
     table = schedule.table() if isinstance(schedule, Schedule) else schedule
-    return _Maker(table).module()
+    return _Maker(table).module(form or ("tasks" if table.n_tasks <= MANY else "table"))
 
 
-def print_schedule(schedule: Schedule | ScheduleTable) -> str:
+def print_schedule(schedule: Schedule | ScheduleTable, form: Form | None = None) -> str:
     """The text of `module_of`, with a newline at the end."""
     text = StringIO()
-    Printer(text).print_op(module_of(schedule))
+    Printer(text).print_op(module_of(schedule, form))
     return text.getvalue() + "\n"
 
 
@@ -79,13 +89,16 @@ class _Maker:
         self.buffers = [self._unique(b.name) for b in table.buffers]
         self.counters = [self._unique(c.name) for c in table.counters]
 
-    def module(self) -> ModuleOp:
+    def module(self, form: Form) -> ModuleOp:
         table = self.table
         ops: list[Operation] = [task.ScalarOp(s.name, s.lo, s.hi, s.step) for s in table.scalars]
         ops += [self._buffer(n, b) for n, b in zip(self.buffers, table.buffers, strict=True)]
         for name, counter in zip(self.counters, table.counters, strict=True):
             ops.append(_located(task.CounterOp(name), counter.location))
-        ops += self._tasks()
+        if form == "tasks":
+            ops += self._tasks()
+        elif table.n_tasks:
+            ops.append(self._table())
         schedule = task.ScheduleOp(table.name, table.workers, Region(Block(ops)))
         if table.iterations is not None:
             schedule.properties["iterations"] = IntegerAttr(table.iterations, i64)
@@ -146,6 +159,49 @@ class _Maker:
             )
             yield _located(made, table.task_location(number))
 
+    def _table(self) -> Operation:
+        table = self.table
+        agents = np.array([0 if q.agent == SINGLE else AGENTS.index(q.agent) for q in table.queues])
+        workers = np.array([q.worker for q in table.queues])
+        words = list(dict.fromkeys(o.name for o in table.origins))
+        word = np.array([words.index(o.name) for o in table.origins])
+        queue, none = table.task_queue, np.full(table.n_tasks, -1)
+        tasks = [workers[queue], agents[queue], none, table.task_guard, word[table.task_origin]]
+        index = table.task_index if (table.task_index >= 0).any() else np.zeros((0, 1))
+        return task.TableOp(
+            self._unique("tasks"),
+            Rows.of(np.stack(tasks, 1)),
+            names=words,
+            buffers=self.buffers,
+            counters=self.counters,
+            exprs=table.expressions,
+            index=Rows.of(index),
+            waits=_rows(table.wait_task, table.wait_counter, table.wait_threshold),
+            signals=_rows(table.signal_task, table.signal_counter, table.signal_amount),
+            accesses=self._boxes(),
+            moving=self._moving(),
+        )
+
+    def _boxes(self) -> Rows:
+        table = self.table
+        ranks = np.array([len(b.shape) for b in table.buffers], np.int64)[table.access_buffer]
+        for row in np.flatnonzero(table.access_rank != ranks)[:1]:
+            name = table.task_name(int(table.access_task[row]))
+            raise AmkError(f"{name}: {table.box_text(row)} has the wrong rank for a dense table")
+        bounds = np.stack([table.access_lo, table.access_hi], 2).astype(np.int64)
+        bounds[np.arange(bounds.shape[1])[None, :] >= ranks[:, None]] = 0
+        flat = bounds.reshape(len(ranks), 2 * bounds.shape[1])
+        return _rows(
+            table.access_task, table.access_buffer, table.access_write, table.access_use,
+            table.access_guard, np.zeros(len(ranks)), *flat.T,
+        )  # fmt: skip
+
+    def _moving(self) -> Rows:
+        both = np.stack([self.table.access_lo_expr, self.table.access_hi_expr], 2)
+        flat = both.reshape(len(both), 2 * both.shape[1])
+        row, bound = np.nonzero(flat >= 0)
+        return _rows(row, bound, flat[row, bound])
+
     def _access(self, row: int) -> Access:
         table = self.table
         dims = tuple(
@@ -169,6 +225,10 @@ class _Maker:
 
     def _guard(self, number: int) -> Expr | None:
         return None if number < 0 else self.table.expressions[number]
+
+
+def _rows(*columns: np.ndarray) -> Rows:
+    return Rows.of(np.stack(columns, 1), len(columns))
 
 
 def _constant(value: int) -> Expr:

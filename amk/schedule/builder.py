@@ -182,6 +182,33 @@ class TableBuilder:
         self._put("access_use", _filled(use, size, np.int32)[keep])
         self._put("access_rank", np.full(size, len(lo), np.int32)[keep])
 
+    def expression(self, expr: Expr) -> int:
+        """The number of an expression, for `boxes`."""
+        return self._intern(expr)
+
+    def boxes(
+        self,
+        tasks: np.ndarray,
+        buffer: np.ndarray,
+        write: np.ndarray,
+        lo: tuple[np.ndarray, np.ndarray],
+        hi: tuple[np.ndarray, np.ndarray],
+        guard: np.ndarray,
+        use: np.ndarray,
+        rank: np.ndarray,
+    ) -> None:
+        """Append accesses [n] as columns of the table: `lo` and `hi` are constants and numbers of
+        expressions (-1: none) [n, r], `guard` numbers of expressions (-1: always)."""
+        self._put("access_task", tasks.astype(np.int32))
+        self._put("access_buffer", buffer.astype(np.int32))
+        self._put("access_write", write.astype(bool))
+        for name, (constants, numbers) in (("lo", lo), ("hi", hi)):
+            self._put(f"access_{name}", constants.astype(np.int64))
+            self._put(f"access_{name}_expr", numbers.astype(np.int32))
+        self._put("access_guard", guard.astype(np.int32))
+        self._put("access_use", use.astype(np.int32))
+        self._put("access_rank", rank.astype(np.int32))
+
     def read(
         self, tasks: Ids, buffer: Ids, lo: Sequence[Bound], hi: Sequence[Bound], **more
     ) -> None:

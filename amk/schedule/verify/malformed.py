@@ -33,7 +33,7 @@ def check(table: ScheduleTable) -> list[Finding]:
     found = [Finding("malformed", text) for text in _widths(table)]
     if found:
         return found
-    found += [Finding("malformed", text) for text in (*_loop(table), *_queues(table))]
+    found += [*(Finding("malformed", text) for text in _loop(table)), *_queues(table)]
     for buffer in table.buffers:
         found += [Finding("malformed", t, -1, buffer.location) for t in _buffer(buffer)]
     found += [Finding("malformed", text) for text in (*_names(table), *_packet_memory(table))]
@@ -81,17 +81,23 @@ def _loop(table: ScheduleTable) -> Iterator[str]:
             yield f"'{expr}' uses '{name}', which is not a run-time scalar"
 
 
-def _queues(table: ScheduleTable) -> Iterator[str]:
-    for queue in table.queues:
-        if queue.agent not in (COMPUTE, STREAM, SINGLE):
-            yield f"unknown agent '{queue.agent}'; use '{COMPUTE}' or '{STREAM}'"
-        elif queue.agent != SINGLE and not 0 <= queue.worker < table.workers:
-            yield f"worker {queue.worker} does not exist; there are {table.workers} workers"
+def _queues(table: ScheduleTable) -> Iterator[Finding]:
     seen: set[object] = set()
-    for queue in table.queues:
-        if queue.agent != SINGLE and queue in seen:
-            yield f"the queue of {queue} is declared twice"
+    for number, queue in enumerate(table.queues):
+        text = ""
+        if queue.agent not in (COMPUTE, STREAM, SINGLE):
+            text = f"unknown agent '{queue.agent}'; use '{COMPUTE}' or '{STREAM}'"
+        elif queue.agent != SINGLE and not 0 <= queue.worker < table.workers:
+            text = f"worker {queue.worker} does not exist; there are {table.workers} workers"
+        elif queue.agent != SINGLE and queue in seen:
+            text = f"the queue of {queue} is declared twice"
         seen.add(queue)
+        if text:
+            tasks = np.flatnonzero(table.task_queue == number)
+            task = int(tasks[0]) if len(tasks) else -1
+            origin = int(table.task_origin[task]) if len(tasks) else -1
+            known = 0 <= origin < len(table.origins)
+            yield Finding("malformed", text, task, table.origins[origin].location if known else "")
 
 
 def _names(table: ScheduleTable) -> Iterator[str]:

@@ -47,6 +47,30 @@
 // CHECK-NEXT:     in @p[0 : 4] use 0] waits [@read >= 2]
 // CHECK-NEXT:   task.task @three args [] when n mod 2 == 0
 // CHECK-NEXT: }
+// CHECK-NEXT: task.schedule @dense attributes {workers = 2 : i64} {
+// CHECK-NEXT:   task.scalar @n in 0 to 9 step 1
+// CHECK-NEXT:   task.buffer @a scratch : memref<8x4xf32>
+// CHECK-NEXT:   task.counter @filled
+// CHECK-NEXT:   task.table @steps names ["fill", "a \22b\22"] kernels [@k] buffers [@a] counters [@filled] exprs [n mod 2, n * 2]
+// CHECK-NEXT:     tasks [
+// CHECK-NEXT:       [0, 0, 0, -1, 0],
+// CHECK-NEXT:       [1, 1, -1, 0, 1],
+// CHECK-NEXT:       [-1, 0, -1, -1, -1]]
+// CHECK-NEXT:     index [
+// CHECK-NEXT:       [3, -1],
+// CHECK-NEXT:       [3, 4],
+// CHECK-NEXT:       [-1, -1]]
+// CHECK-NEXT:     waits [
+// CHECK-NEXT:       [1, 0, -1]]
+// CHECK-NEXT:     signals [
+// CHECK-NEXT:       [0, 0, 1]]
+// CHECK-NEXT:     accesses [
+// CHECK-NEXT:       [0, 0, 1, -1, -1, 1, 0, 1, 0, 4],
+// CHECK-NEXT:       [0, -1, 0, -1, -1, 0, 7, 0, 0, 0],
+// CHECK-NEXT:       [1, 0, 2, -1, 0, 0, 0, 0, 1, 2]]
+// CHECK-NEXT:     moving [
+// CHECK-NEXT:       [2, 1, 1]]
+// CHECK-NEXT: }
 
 // GENERIC: "task.schedule"() <{sym_name = "model", workers = 3 : i64, context = 64 : i64, eos = array<i64: 2>, vocab = 96 : i64}> ({
 // GENERIC: "task.scalar"() <{sym_name = "pos", lo = 0 : i64, hi = 64 : i64, step = 1 : i64}> : () -> ()
@@ -63,6 +87,7 @@
 // GENERIC: "task.task"() <{sym_name = "one", args = [#tile.expr<l>, #tile.access<out @p[l * 2 : l * 2 + 2] use 0>], signal_counters = [@read], signal_amounts = [#tile.expr<1>], worker = 1 : i64}> : () -> ()
 // GENERIC: "task.task"() <{sym_name = "two", kernel = @k, args = [#tile.access<in @p[0 : 4] use 0>], wait_counters = [@read], wait_thresholds = [#tile.expr<2>], agent = "stream", worker = 0 : i64}> : () -> ()
 // GENERIC: "task.task"() <{sym_name = "three", args = [], guard = #tile.expr<n mod 2>}> : () -> ()
+// GENERIC: "task.table"() <{sym_name = "steps", tasks = #task.rows<[[0, 0, 0, -1, 0], [1, 1, -1, 0, 1], [-1, 0, -1, -1, -1]]>, names = ["fill", "a \22b\22"], kernels = [@k], buffers = [@a], counters = [@filled], exprs = [#tile.expr<n mod 2>, #tile.expr<n * 2>], index = #task.rows<[[3, -1], [3, 4], [-1, -1]]>, waits = #task.rows<[[1, 0, -1]]>, signals = #task.rows<[[0, 0, 1]]>, accesses = #task.rows<[[0, 0, 1, -1, -1, 1, 0, 1, 0, 4], [0, -1, 0, -1, -1, 0, 7, 0, 0, 0], [1, 0, 2, -1, 0, 0, 0, 0, 1, 2]]>, moving = #task.rows<[[2, 1, 1]]>}> : () -> ()
 
 // A schedule of a model: scalars, buffers of every kind and space, counters, families, repeats.
 task.schedule @model attributes {workers = 3 : i64, context = 64 : i64, eos = array<i64: 2>, vocab = 96 : i64} {
@@ -106,4 +131,16 @@ task.schedule @abstract attributes {workers = 2 : i64, iterations = 4 : i64} {
   }
   task.task @two calls @k worker 0 stream args [in @p[0 : 4] use 0] waits [@read >= 2]
   task.task @three args [] when n mod 2 == 0
+}
+// A dense table: kernels and abstract tasks, names with an index, an index argument, moving bounds.
+task.schedule @dense attributes {workers = 2 : i64} {
+  task.scalar @n in 0 to 9 step 1
+  task.buffer @a scratch : memref<8x4xf32>
+  task.counter @filled
+  task.table @steps names ["fill", "a \"b\""] kernels [@k] buffers [@a] counters [@filled]
+    exprs [n mod 2, 2 * n] tasks [[0, 0, 0, -1, 0], [1, 1, -1, 0, 1], [-1, 0, -1, -1, -1]]
+    index [[3, -1], [3, 4], [-1, -1]] waits [[1, 0, -1]] signals [[0, 0, 1]]
+    accesses [[0, 0, 1, -1, -1, 1, 0, 1, 0, 4], [0, -1, 0, -1, -1, 0, 7, 0, 0, 0],
+              [1, 0, 2, -1, 0, 0, 0, 0, 1, 2]]
+    moving [[2, 1, 1]]
 }

@@ -105,3 +105,16 @@ task.schedule @never attributes {workers = 1 : i64} {
   task.task @wait worker 0 args [] waits [@c >= 2]
   task.task @signal worker 0 args [] signals [@c += 1]
 }
+
+// -----
+
+// A dense table is judged like single tasks; a task without a name has the number of its row.
+task.schedule @dense attributes {workers = 2 : i64, iterations = 1 : i64} {
+  task.buffer @a scratch : memref<8x4xf32>
+  task.counter @c
+  // expected-error @below {{race: t[0] writes and t[1] reads a[0:2, 0:4] in no fixed order}}
+  task.table @t buffers [@a] counters [@c]
+    tasks [[0, 0, -1, -1, -1], [1, 0, -1, -1, -1], [1, 0, -1, -1, -1]]
+    waits [[2, 0, 1]] signals [[0, 0, 1]]
+    accesses [[0, 0, 1, -1, -1, 0, 0, 2, 0, 4], [1, 0, 0, -1, -1, 0, 0, 2, 0, 4]]
+}
