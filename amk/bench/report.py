@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import importlib.util
 import platform
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +129,7 @@ def describe(subject: Subject) -> dict[str, Any]:
         "target": program.target,
         "dtype": subject.model.dtype,
         "workers": program.workers,
+        "options": asdict(subject.options),
         "capacity": program.context,
         "stream_bytes": program.stream_bytes,
         "kv_bytes_a_position": subject.kv_bytes,

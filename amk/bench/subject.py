@@ -19,7 +19,7 @@ from amk.frontend.checkpoint import Checkpoint
 from amk.frontend.config import parse_config
 from amk.frontend.import_model import DtypeName, import_model
 from amk.runtime.abi import Launch
-from amk.runtime.build import lower
+from amk.runtime.build import DEFAULTS, PassOptions, lower
 from amk.runtime.choose import HOST, NO_COMPILER, Choice, choose_device
 from amk.runtime.constants import Weights
 from amk.runtime.device import Device
@@ -51,14 +51,15 @@ def prepare(
     dtype: DtypeName | None,
     context: int,
     workers: int | None,
+    options: PassOptions,
     progress: Progress,
 ) -> Prepared:
-    """Import, lower and verify; arguments are those of `amk.compile`."""
+    """Import, lower and verify; other arguments are those of `amk.compile`."""
     choice = choose_device(arch, workers)
     if choice.target == HOST and find_cxx() is None:
         raise AmkError(NO_COMPILER)  # the interpreter is not worth measuring
     module = import_model(checkpoint, dtype=dtype, context=context)
-    lower(module, choice.workers, choice.target, progress=progress)
+    lower(module, choice.workers, choice.target, options=options, progress=progress)
     weights: Any = checkpoint
     if isinstance(checkpoint, RandomCheckpoint):
         weights = RandomOnDevice(checkpoint, array_module(choice.target))
@@ -90,15 +91,23 @@ class Subject:
         dtype: DtypeName | None = None,
         context: int,
         workers: int | None = None,
+        options: PassOptions = DEFAULTS,
         progress: Progress = silent,
     ) -> None:
-        """Compile, verify and load; arguments are those of `amk.compile`."""
+        """Compile, verify and load; other arguments are those of `amk.compile`."""
         self.config = parse_config(checkpoint.config, checkpoint.name)
         self.seconds: dict[str, float] = {}
         """How long each step of the preparation took, by its name."""
         progress = _timed(progress, self.seconds)
+        self.options = options
         prepared = prepare(
-            checkpoint, arch, dtype=dtype, context=context, workers=workers, progress=progress
+            checkpoint,
+            arch,
+            dtype=dtype,
+            context=context,
+            workers=workers,
+            options=options,
+            progress=progress,
         )
         module, choice, weights = prepared.module, prepared.choice, prepared.weights
         program = emit_program(module, choice.target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from amk.cli.options import add_device, positive, target_of
+from amk.cli.options import add_device, add_passes, passes_of, positive, target_of
 from amk.errors import AmkError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output-file", metavar="FILE", help="write the results as JSON")
     parser.add_argument("--plot", metavar="FILE", help="write a plot as SVG")
     add_device(parser)
+    add_passes(parser)
 
 
 def add_subject(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         dtype=arguments.dtype or "bf16",
         context=max(contexts),
         workers=arguments.workers,
+        options=passes_of(arguments),
         progress=show_progress,
     )
     try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from amk.errors import AmkError
+
+if TYPE_CHECKING:
+    from amk.runtime.build import PassOptions
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,6 +54,24 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="thread blocks or threads (default: one for each multiprocessor or core)",
     )
+
+
+def add_passes(parser: argparse.ArgumentParser) -> None:
+    """--lower-to-tiles and --lower-to-tasks."""
+    for name in ("lower-to-tiles", "lower-to-tasks"):
+        parser.add_argument(
+            f"--{name}",
+            default="",
+            metavar='"KEY=VALUE …"',
+            help=f"options of the pass (see amk-opt --{name} --help)",
+        )
+
+
+def passes_of(arguments: argparse.Namespace) -> PassOptions:
+    """What --lower-to-tiles and --lower-to-tasks say."""
+    from amk.runtime.build import PassOptions
+
+    return PassOptions(tiles=arguments.lower_to_tiles, tasks=arguments.lower_to_tasks)
 
 
 def target_of(arguments: argparse.Namespace) -> str:

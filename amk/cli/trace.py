@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from amk.cli.options import add_device, positive, target_of
+from amk.cli.options import add_device, add_passes, passes_of, positive, target_of
 from amk.errors import AmkError
 
 SUMMARY = "record what every worker does, task by task"
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output-file", metavar="FILE", help="write the trace as JSON (Perfetto, Chrome)"
     )
     add_device(parser)
+    add_passes(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         dtype=arguments.dtype or "bf16",
         context=arguments.context or min(_CONTEXT, longest),
         workers=arguments.workers,
+        options=passes_of(arguments),
         tokens=arguments.tokens,
         progress=show_progress,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from io import StringIO
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 from xdsl.printer import Printer
+from xdsl.utils.arg_spec import ArgSpec, parse_spec
+from xdsl.utils.exceptions import ArgSpecParseError
 
 from amk.backends.arch import ARCHS, Arch
 from amk.backends.program import BufferInfo
@@ -38,6 +41,19 @@ LOGITS_SLOTS = 16
 """Rows of the ring of logits: the positions of one launch of `CompiledModel.logits`."""
 
 LevelName = Literal["nn", "tile", "task"]
+
+
+@dataclass(frozen=True)
+class PassOptions:
+    """Options of the lowering passes, as `amk-opt` takes them: "key=value key=value"."""
+
+    tiles: str = ""
+    """Of `lower-to-tiles`, without `slots`."""
+    tasks: str = ""
+    """Of `lower-to-tasks`, without `workers`."""
+
+
+DEFAULTS = PassOptions()
 
 
 def find_arch(name: str) -> Arch:
@@ -73,6 +89,7 @@ def lower(
     workers: int,
     target: str,
     *,
+    options: PassOptions = DEFAULTS,
     on_level: Callable[[LevelName, ModuleOp], None] | None = None,
     progress: Progress = silent,
 ) -> float:
@@ -92,15 +109,30 @@ def lower(
     tell = on_level or (lambda _name, _module: None)
     tell("nn", module)
     with progress("lowering to tiles"):
-        _apply(LowerToTilesPass(slots=LOGITS_SLOTS), context, module)
+        step = _configured(LowerToTilesPass, options.tiles, "slots", LOGITS_SLOTS)
+        _apply(step, context, module)
     tell("tile", module)
     with progress("lowering to tasks"):
-        _apply(LowerToTasksPass(workers=workers), context, module)
+        step = _configured(LowerToTasksPass, options.tasks, "workers", workers)
+        _apply(step, context, module)
     tell("task", module)
     started = time.perf_counter()
     with progress("verifying the schedule"):
         check(module, target)
     return time.perf_counter() - started
+
+
+def _configured(pass_class: type[ModulePass], options: str, fixed: str, value: int) -> ModulePass:
+    """The pass with `options`, and option `fixed` of `value`; AmkError where they are wrong."""
+    name = pass_class.name
+    try:
+        given = parse_spec(f"{name}{{{options}}}").normalize_parameter_names().parameters
+        if fixed in given:
+            raise AmkError(f"option '{fixed}' of {name} cannot be given here")
+        return pass_class.from_spec(ArgSpec(name, {**given, fixed: (value,)}))
+    except (ArgSpecParseError, ValueError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise AmkError(f"cannot take the options '{options}' of {name}: {reason}") from error
 
 
 def _apply(step: ModulePass, context: Context, module: ModuleOp) -> None:

@@ -11,6 +11,7 @@ from amk.errors import AmkError
 from amk.frontend.checkpoint import Checkpoint
 from amk.frontend.import_model import DtypeName
 from amk.ir.expand import expand, schedule_of
+from amk.runtime.build import DEFAULTS, PassOptions
 from amk.runtime.device import Device
 from amk.runtime.model import TIMEOUT_SECONDS
 from amk.runtime.progress import Progress, silent
@@ -37,6 +38,7 @@ def run_traced(
     dtype: DtypeName | None = None,
     context: int,
     workers: int | None = None,
+    options: PassOptions = DEFAULTS,
     tokens: int = 2,
     progress: Progress = silent,
 ) -> Traced:
@@ -49,7 +51,13 @@ def run_traced(
     if context < steps:
         raise AmkError(f"a launch that is traced has {steps} tokens, more than context {context}")
     prepared = prepare(
-        checkpoint, arch, dtype=dtype, context=context, workers=workers, progress=progress
+        checkpoint,
+        arch,
+        dtype=dtype,
+        context=context,
+        workers=workers,
+        options=options,
+        progress=progress,
     )
     module, choice = prepared.module, prepared.choice
     window = TraceWindow(_WARM_TOKENS, tokens)

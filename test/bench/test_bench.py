@@ -31,7 +31,8 @@ def without_torch(monkeypatch):
 @pytest.mark.skipif(find_cxx() is None, reason="no C++ compiler")
 def test_measures_on_the_cpu_and_writes_everything(tmp_path, capsys, without_torch):
     results, plot = tmp_path / "result.json", tmp_path / "plot.svg"
-    assert main([*COMMAND, "-o", str(results), "--plot", str(plot)]) == 0
+    command = [*COMMAND, "--lower-to-tiles=splits=3"]
+    assert main([*command, "-o", str(results), "--plot", str(plot)]) == 0
     out = capsys.readouterr().out
     assert "of the float32 interpreter" in out
     assert "no alternatives: torch is not installed" in out
@@ -41,6 +42,7 @@ def test_measures_on_the_cpu_and_writes_everything(tmp_path, capsys, without_tor
     assert [row["tokens_a_launch"] for row in found["rows"]] == [32, 64]
     assert found["checks"][0]["good"] is True
     assert found["verified"] is True
+    assert found["options"] == {"tiles": "splits=3", "tasks": ""}
     for row in found["rows"]:
         # 2 caches of 2 layers of 2 heads of 16 elements of 2 bytes, on the average of the launch.
         attended = row["context"] - (row["tokens_a_launch"] - 1) / 2
@@ -82,6 +84,13 @@ def test_wrong_logits_give_no_times(capsys, monkeypatch, without_torch, tmp_path
         (["--shape=tiny", "--contexts=64,513"], "context 513 is outside 1..512, what shape tiny"),
         (["--shape=tiny", "--contexts=64,x"], "'x' is not a whole number from 1 on"),
         (["--shape=tiny", "--alternatives=vllm"], "unknown alternative 'vllm'; known: eager,"),
+        (
+            ["--shape=tiny", "--lower-to-tiles=spits=2"],
+            "cannot take the options 'spits=2' of lower-to-tiles: Provided arguments",
+        ),
+        (["--shape=tiny", "--lower-to-tiles=splits=x"], "of lower-to-tiles: Incompatible types"),
+        (["--shape=tiny", "--lower-to-tasks==3"], "of lower-to-tasks: Expected argument name"),
+        (["--shape=tiny", "--lower-to-tasks=workers=3"], "option 'workers' of lower-to-tasks can"),
         (["--model=/nowhere"], "/nowhere does not exist: give a model directory"),
         ([], "one of the arguments --model --shape is required"),
     ],
