@@ -18,7 +18,8 @@ def parse(text: str, name: str) -> syntax.Unit:
         return _parser().parse(text)
     except UnexpectedToken as error:
         if error.token.type == "$END":
-            raise AmkError(f"'{name}' ends in the middle of a construct") from error
+            where = f"{name}:{text.count(chr(10)) + 1}:1"
+            raise AmkError("the file ends in the middle of a construct", location=where) from error
         message = f"the printer does not write '{error.token}' here"
         raise AmkError(message, location=f"{name}:{error.line}:{error.column}") from error
     except UnexpectedCharacters as error:
@@ -59,7 +60,7 @@ def _builder() -> Any:
             return constants
 
         def constant(self, unused: Any, name: Any, value: Any) -> syntax.Constant:
-            return syntax.Constant(*at(name), str(name), _integer(value), unused is not None)
+            return syntax.Constant(*at(name), str(name), int(value), unused is not None)
 
         def function(
             self, qualifiers: str, bounds: str | None, name: Any, parameters: Any, *body: Any
@@ -81,7 +82,7 @@ def _builder() -> Any:
 
         def field(self, type_: str, name: Any, extent: Any) -> syntax.Field:
             return syntax.Field(
-                *at(name), type_, str(name), None if extent is None else _integer(extent)
+                *at(name), type_, str(name), None if extent is None else int(extent)
             )
 
         # ---- types
@@ -212,10 +213,3 @@ def _builder() -> Any:
             return syntax.Lambda(*place, parameters, result, body)
 
     return Builder()
-
-
-def _integer(token: str) -> int:
-    """The value of a literal that has to be a decimal integer."""
-    if not token.isdigit():
-        raise AmkError(f"'{token}' is no integer")
-    return int(token)

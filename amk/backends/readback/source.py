@@ -8,6 +8,7 @@ from amk.backends.arch import ARCHS
 from amk.backends.device import HEADERS, device_text
 from amk.errors import AmkError
 
+BANNER = re.compile(r"^// Target (\w+);", re.MULTILINE)
 END_OF_CONSTANTS = re.compile(r"^\}[^\n]*$", re.MULTILINE)
 CONTINUED = re.compile(r"\\[ \t]*$", re.MULTILINE)
 
@@ -18,11 +19,23 @@ def without_device_layer(text: str, target: str, name: str) -> str:
     It stands behind the constants, the first line that closes a brace. AmkError with the first
     line that is not that of the packaged text.
     """
+    banner = BANNER.search(text, 0, text.find("namespace"))
+    if banner is not None and banner[1] != target:
+        message = f"this program was printed for {banner[1]}, not for {target}"
+        raise AmkError(message, location=f"{name}:{text.count(chr(10), 0, banner.start()) + 1}:1")
     end = END_OF_CONSTANTS.search(text)
     if end is None:
         raise AmkError("the constants of the device layer do not end", location=f"{name}:1:1")
     head, rest = text[: end.end() + 1], text[end.end() + 1 :]
-    layer = device_text(ARCHS[target].device)
+    device = ARCHS[target].device
+    for kind, variant in (
+        ("records a trace", device_text(device, trace=True)),
+        ("throws its weights away", device_text(device, ceiling=True)),
+    ):
+        if rest.startswith(variant):
+            message = f"this program {kind}: read back the one that runs the schedule"
+            raise AmkError(message, location=f"{name}:1:1")
+    layer = device_text(device)
     if not rest.startswith(layer):
         _differing(head, rest, layer, target, name)
     schedule = head + "\n" * layer.count("\n") + rest[len(layer) :]
@@ -35,10 +48,11 @@ def without_device_layer(text: str, target: str, name: str) -> str:
 
 def _differing(head: str, rest: str, layer: str, target: str, name: str) -> None:
     """Raise at the first line that differs; it names the target that the text would fit."""
+    start = f"{name}:{head.count(chr(10)) + 1}:1"
     fitting = [other for other in HEADERS if rest.startswith(device_text(other))]
     if fitting:
         message = f"this is the device layer of {' or '.join(fitting)}, not of {target}"
-        raise AmkError(message, location=f"{name}:{head.count(chr(10)) + 1}:1")
+        raise AmkError(message, location=start)
     found, wanted = rest.splitlines(), layer.splitlines()
     same = 0
     while same < min(len(found), len(wanted)) and found[same] == wanted[same]:
