@@ -9,6 +9,7 @@ import ctypes
 import threading
 import time
 import types
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,23 @@ SHARED_BYTES = 100_000
 
 
 class DeviceArray:
-    """An array in "device" memory: numpy arrays do not mix with it."""
+    """An array in "device" memory: numpy arrays do not mix with it.
+
+    `live` counts the bytes of all such memory, `peak` is the most since it was set.
+    """
+
+    live = peak = 0
 
     def __init__(self, values: np.ndarray) -> None:
         self.values = values
+        if values.flags.owndata:
+            DeviceArray.live += values.nbytes
+            DeviceArray.peak = max(DeviceArray.peak, DeviceArray.live)
+            weakref.finalize(values, DeviceArray._free, values.nbytes)
+
+    @classmethod
+    def _free(cls, size: int) -> None:
+        cls.live -= size
 
     @property
     def shape(self) -> tuple[int, ...]:

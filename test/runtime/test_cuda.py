@@ -26,9 +26,10 @@ from amk.runtime.cubin import Cubin, compile_cuda, device_arch
 from amk.runtime.cuda import CudaDevice
 from amk.runtime.host import build_library
 from amk.runtime.packing import Packer, unpack
-from amk.runtime.staging import Staging, chunks_of
+from amk.runtime.staging import LOADING_CHUNKS, Staging, chunks_of
 from amk.runtime.toolchain import find_cxx, find_nvcc
 
+CHUNK = 4096
 PROGRAM = replace(make_program(), workers=3, threads=320, shared_bytes=90_000)
 
 
@@ -140,13 +141,17 @@ def test_uploads_by_turns_through_pinned_buffers_that_grow(cupy):
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 def test_loads_every_constant_of_a_model(tmp_path, monkeypatch, dtype):
     # Runs of a few rows, so that every tensor comes in several.
-    monkeypatch.setattr("amk.runtime.staging.CHUNK_BYTES", 1000)
-    checkpoint = open_checkpoint(write_model(tmp_path))
+    monkeypatch.setattr("amk.runtime.staging.CHUNK_BYTES", CHUNK)
+    checkpoint = open_checkpoint(write_model(tmp_path, vocab_size=1001, intermediate_size=400))
     module = import_model(checkpoint, dtype=dtype)
     lower(module, 3, "sm_90")
     program = emit_program(module, "sm_90")
-    device = CudaDevice(replace(program, source=PROGRAM.source))
+    device = CudaDevice(replace(program, source=PROGRAM.source, shared_bytes=0))
+    before = fake_cupy.DeviceArray.peak = fake_cupy.DeviceArray.live
     load_constants(module, checkpoint, device)
+    # The largest tensor has more bytes than may be in use while it is loaded.
+    assert max(info.nbytes for info in program.buffers) > LOADING_CHUNKS * CHUNK
+    assert fake_cupy.DeviceArray.peak - before <= LOADING_CHUNKS * CHUNK
     constants = constants_of(module)
     for info in program.buffers:
         if info.kind != "constant":
