@@ -8,6 +8,7 @@ import importlib.util
 import platform
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amk.bench.stats import Times
@@ -149,7 +150,12 @@ def device_name(device: str) -> str:
         from amk.runtime.toolchain import read_gpus
 
         return read_gpus()[0][0].name
-    return platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def environment() -> dict[str, str]:

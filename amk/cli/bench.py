@@ -124,6 +124,11 @@ def _measure(
     from amk.bench.subject import fill_caches
     from amk.cli.progress import show_progress
 
+    found = report.describe(subject)
+    _say(
+        f"{checkpoint.name}, {found['dtype']}, on {found['device']}: {found['workers']} workers for"
+        f" {found['target']}"
+    )
     with show_progress("loading the model into torch"):
         torch_model = correctness.load_torch_model(subject, checkpoint)
     with show_progress("checking the logits"):
@@ -142,7 +147,7 @@ def _measure(
     subject.time_stream(2)  # warm
     results = report.Report(
         model=checkpoint.name,
-        subject=report.describe(subject),
+        subject=found,
         copy_gb_s=subject.copy_bandwidth(repeats),
         stream=subject.time_stream(repeats),
         stream_bytes=subject.device.program.stream_bytes,

@@ -53,6 +53,22 @@ def test_measures_on_the_cpu_and_writes_everything(tmp_path, capsys, without_tor
 
 
 @pytest.mark.skipif(find_cxx() is None, reason="no C++ compiler")
+def test_checks_long_contexts_and_measures_alternatives_with_torch(tmp_path, capsys):
+    pytest.importorskip("torch", reason="torch is not installed")
+    results = tmp_path / "result.json"
+    command = [*COMMAND, "--check-long", "--alternatives=eager", "-o", str(results)]
+    assert main(command) == 0
+    found = json.loads(results.read_text())
+    assert [check["positions"] for check in found["checks"]] == [[0, 32], [48, 64], [240, 256]]
+    for check in found["checks"]:
+        # The program keeps more bits between its products than a bf16 forward pass does.
+        assert 0 < check["error"] < check["allowed"] < 3e-2
+    for row in found["rows"]:
+        assert row["alternatives"]["torch eager, SDPA"]["us"] > 0
+    assert re.search(r"^\| 64 \|.*x \|$", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.skipif(find_cxx() is None, reason="no C++ compiler")
 @pytest.mark.parametrize("broken", ["far", "nan", "unsteady"])
 def test_wrong_logits_give_no_times(capsys, monkeypatch, without_torch, tmp_path, broken):
     right = CompiledModel.logits
