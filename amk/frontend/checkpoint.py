@@ -46,6 +46,11 @@ class Checkpoint(ABC):
         Raises AmkError where there is no such tensor.
         """
 
+    def stored(self, key: str) -> np.ndarray:
+        """The tensor in a type near to how it is stored: float32, float16, or bf16 bit patterns
+        (uint16). What `read` and `read_bf16` give follows from it by `from_bf16` and `to_bf16`."""
+        return self.read(key)
+
     def read_bf16(self, key: str) -> np.ndarray:
         """The tensor as bf16 bit patterns (uint16); wider numbers are rounded to nearest even."""
         return to_bf16(self.read(key))

@@ -64,14 +64,14 @@ class HFDirectory(Checkpoint):
         return self._tensors
 
     def read(self, key: str) -> np.ndarray:
-        raw = self._raw(key)
+        raw = self.stored(key)
         return from_bf16(raw) if raw.dtype == np.uint16 else raw.astype(np.float32, copy=False)
 
     def read_bf16(self, key: str) -> np.ndarray:
-        raw = self._raw(key)
+        raw = self.stored(key)
         return raw if raw.dtype == np.uint16 else super().read_bf16(key)
 
-    def _raw(self, key: str) -> np.ndarray:
+    def stored(self, key: str) -> np.ndarray:
         info = self.info(key)
         location = self._locations[key]
         numpy_type = next(numpy_type for name, numpy_type in _DTYPES.values() if name == info.dtype)

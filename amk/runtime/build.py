@@ -27,6 +27,7 @@ from amk.runtime.block_packing import packer_of
 from amk.runtime.constants import (
     Weights,
     constants_of,
+    in_storage_type,
     layer_count,
     layer_shape,
     layer_values,
@@ -183,14 +184,15 @@ def _load_plain(
     layers = layer_count(op)
     target = device.array(info.name).reshape(layers, *layer_shape(op))
     for layer in range(layers):
-        sources = list(source_values(op, weights, layer))
+        sources = list(source_values(op, weights, layer, stored=True))
         order = row_order(op, [len(values) for values in sources])
         places = None if order is None else device.xp.asarray(np.argsort(order))
         row = 0
         for values in sources:
             for part in chunks_of(values):
                 rows = slice(row, row + len(part))
-                target[layer][rows if places is None else places[rows]] = upload(part)
+                loaded = in_storage_type(op, upload(part), device.xp)
+                target[layer][rows if places is None else places[rows]] = loaded
                 row += len(part)
         yield info.nbytes // layers
 
@@ -201,12 +203,11 @@ def _load_packed(
     """Fill a streamed buffer; yields the bytes of each layer."""
     assert info.stream is not None
     target = device.array(info.name).reshape(layer_count(op), info.stream.layer_bytes)
-    sources: Iterable[Any] = list(source_values(op, weights, 0))
+    sources: Iterable[Any] = list(source_values(op, weights, 0, stored=True))
     packer = packer_of(info.stream, row_order(op, [len(values) for values in sources]), device.xp)
     for layer in range(len(target)):
         if layer > 0:
-            sources = source_values(op, weights, layer)
-        packer.pack(
-            (upload(part) for values in sources for part in chunks_of(values)), target[layer]
-        )
+            sources = source_values(op, weights, layer, stored=True)
+        parts = (upload(part) for values in sources for part in chunks_of(values))
+        packer.pack((in_storage_type(op, part, device.xp) for part in parts), target[layer])
         yield info.stream.layer_bytes

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from xdsl.dialects.builtin import BFloat16Type, ModuleOp
 
 from amk.dialects.tile import ROWS_PER_TILE, ConstantOp
 from amk.errors import AmkError
+from amk.frontend.bf16 import from_bf16, to_bf16
+from amk.frontend.checkpoint import Checkpoint
 from amk.interpreters.nn import rope_table
 
 
@@ -65,13 +67,18 @@ def layer_values(op: ConstantOp, weights: Weights, layer: int) -> np.ndarray:
     return rows
 
 
-def source_values(op: ConstantOp, weights: Weights, layer: int) -> Iterator[np.ndarray]:
+def source_values(
+    op: ConstantOp, weights: Weights, layer: int, *, stored: bool = False
+) -> Iterator[np.ndarray]:
     """The parameters of one layer in the storage type of the constant, rows not reordered.
 
     Each is read when it is asked for. The constant may have a few rows more, up to whole tiles:
-    those are zero. Raises AmkError where the rows, or the columns of a parameter, do not fit.
+    those are zero. With `stored`, the parameters of a checkpoint come in its own type, for
+    `in_storage_type`. Raises AmkError where the rows, or the columns of a parameter, do not fit.
     """
-    read = weights.read_bf16 if isinstance(op.type.element_type, BFloat16Type) else weights.read
+    read = weights.read_bf16 if _is_bf16(op) else weights.read
+    if stored and isinstance(weights, Checkpoint):
+        read = weights.stored
     rows, *columns = layer_shape(op)
     seen = 0
     for key in op.source_keys:
@@ -82,6 +89,22 @@ def source_values(op: ConstantOp, weights: Weights, layer: int) -> Iterator[np.n
         yield values
     if rows not in (seen, -(-seen // ROWS_PER_TILE) * ROWS_PER_TILE):
         raise _misfit(op, op.source_keys[-1], layer, (seen, *columns))
+
+
+def in_storage_type(op: ConstantOp, values: Any, xp: Any) -> Any:
+    """Rows in float32, float16 or bf16 bit patterns, in the storage type of the constant.
+
+    The same bits as `Weights.read` and `read_bf16` give; `xp` is the array module of `values`.
+    """
+    if _is_bf16(op):
+        return values if values.dtype == np.uint16 else to_bf16(values, xp)
+    if values.dtype == np.uint16:
+        return from_bf16(values, xp)
+    return values if values.dtype == np.float32 else values.astype(np.float32)
+
+
+def _is_bf16(op: ConstantOp) -> bool:
+    return isinstance(op.type.element_type, BFloat16Type)
 
 
 def row_order(op: ConstantOp, counts: list[int]) -> np.ndarray | None:

@@ -12,8 +12,9 @@ import numpy as np
 
 CHUNK_BYTES = 32 << 20
 """Weights are loaded in runs of rows of at most this size (but of one row at least)."""
-LOADING_CHUNKS = 8
-"""Device memory that loading needs beside the buffers, in chunks: copies, paddings and places."""
+LOADING_CHUNKS = 16
+"""Device memory that loading needs at most beside the buffers, in chunks: copies, conversions (of
+numbers twice as wide), paddings and places."""
 _READERS = 8
 """Threads that copy out of a mapped file: its pages come faster where several are asked for."""
 

@@ -66,6 +66,27 @@ class DeviceArray:
     def __mul__(self, other: Any) -> DeviceArray:
         return DeviceArray(self.values * _on_host(other))
 
+    def __and__(self, other: Any) -> DeviceArray:
+        return DeviceArray(self.values & _on_host(other))
+
+    def __or__(self, other: Any) -> DeviceArray:
+        return DeviceArray(self.values | _on_host(other))
+
+    def __lshift__(self, other: Any) -> DeviceArray:
+        return DeviceArray(self.values << _on_host(other))
+
+    def __rshift__(self, other: Any) -> DeviceArray:
+        return DeviceArray(self.values >> _on_host(other))
+
+    def __gt__(self, other: Any) -> DeviceArray:
+        return DeviceArray(self.values > _on_host(other))
+
+    def any(self) -> bool:
+        return bool(self.values.any())
+
+    def astype(self, dtype: Any) -> DeviceArray:
+        return DeviceArray(self.values.astype(dtype))
+
     def view(self, dtype: Any) -> DeviceArray:
         return DeviceArray(self.values.view(dtype))
 
@@ -88,6 +109,13 @@ def _on_host(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
     return value.values if isinstance(value, DeviceArray) else value
+
+
+def _asarray(values: Any, dtype: Any = None) -> DeviceArray:
+    """Device arrays of the type as they are, others copied."""
+    if isinstance(values, DeviceArray) and dtype in (None, values.dtype):
+        return values
+    return DeviceArray(np.array(getattr(values, "values", values), dtype))
 
 
 class Stream:
@@ -215,10 +243,13 @@ def module() -> types.ModuleType:
     """What `import cupy` gives."""
     cupy: Any = types.ModuleType("cupy")
     cupy.zeros = lambda shape, dtype: DeviceArray(np.zeros(shape, dtype))
-    cupy.asarray = lambda values: DeviceArray(np.array(values))
+    cupy.asarray = _asarray
+    cupy.where = lambda *arrays: DeviceArray(np.where(*map(_on_host, arrays)))
     cupy.asnumpy = lambda array, stream=None: array.values.copy()
     cupy.empty = lambda shape, dtype: DeviceArray(np.full(shape, 0x5A, dtype))
-    cupy.ascontiguousarray = lambda array: DeviceArray(np.ascontiguousarray(array.values))
+    cupy.ascontiguousarray = lambda array, dtype=None: DeviceArray(
+        np.ascontiguousarray(array.values, dtype)
+    )
     cupy.get_default_memory_pool = _Pool
     cupy.RawModule = RawModule
     cupy.cuda = types.SimpleNamespace(

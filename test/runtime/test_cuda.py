@@ -16,7 +16,8 @@ from tiny_model import write_model
 from amk.backends import emit_program
 from amk.backends.program import BufferInfo, Program, StreamLayout
 from amk.errors import AmkError
-from amk.frontend.checkpoint import open_checkpoint
+from amk.frontend.bf16 import from_bf16, to_bf16
+from amk.frontend.checkpoint import Checkpoint, open_checkpoint
 from amk.frontend.import_model import import_model
 from amk.interpreters.numerics import chunk_bounds
 from amk.runtime.abi import Launch
@@ -138,11 +139,13 @@ def test_uploads_by_turns_through_pinned_buffers_that_grow(cupy):
     staging.close()
 
 
+@pytest.mark.parametrize("stored", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
-def test_loads_every_constant_of_a_model(tmp_path, monkeypatch, dtype):
+def test_loads_every_constant_of_a_model(tmp_path, monkeypatch, dtype, stored):
     # Runs of a few rows, so that every tensor comes in several.
     monkeypatch.setattr("amk.runtime.staging.CHUNK_BYTES", CHUNK)
-    checkpoint = open_checkpoint(write_model(tmp_path, vocab_size=1001, intermediate_size=400))
+    write_model(tmp_path, vocab_size=2001, intermediate_size=400)
+    checkpoint = Stored(open_checkpoint(tmp_path), stored)
     module = import_model(checkpoint, dtype=dtype)
     lower(module, 3, "sm_90")
     program = emit_program(module, "sm_90")
@@ -163,6 +166,33 @@ def test_loads_every_constant_of_a_model(tmp_path, monkeypatch, dtype):
             if info.stream is not None:
                 loaded = unpack(info.stream, loaded)
             np.testing.assert_array_equal(loaded.view(expected.dtype).ravel(), expected.ravel())
+
+
+class Stored(Checkpoint):
+    """A checkpoint as if its numbers were stored in another type."""
+
+    def __init__(self, checkpoint: Checkpoint, dtype: str) -> None:
+        self.name, self.config = checkpoint.name, checkpoint.config
+        self._checkpoint, self._dtype = checkpoint, dtype
+
+    def tensors(self):
+        return self._checkpoint.tensors()
+
+    def stored(self, key: str) -> np.ndarray:
+        values = self._checkpoint.read(key).copy()
+        if values.ndim == 2:
+            values[0, :3] = np.nan, -np.inf, 1 + 2**-8  # a tie
+        return to_bf16(values) if self._dtype == "bfloat16" else values.astype(self._dtype)
+
+    def read(self, key: str) -> np.ndarray:
+        values = self.stored(key)
+        return from_bf16(values) if values.dtype == np.uint16 else values.astype(np.float32)
+
+    def fingerprint(self) -> str:
+        raise NotImplementedError
+
+    def tokenizer(self):
+        raise NotImplementedError
 
 
 def test_weights_are_loaded_in_runs_of_rows_of_bounded_size(monkeypatch):
