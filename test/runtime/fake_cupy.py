@@ -66,6 +66,12 @@ class DeviceArray:
     def __mul__(self, other: Any) -> DeviceArray:
         return DeviceArray(self.values * _on_host(other))
 
+    def __sub__(self, other: Any) -> DeviceArray:
+        return DeviceArray(self.values - _on_host(other))
+
+    def __xor__(self, other: Any) -> DeviceArray:
+        return DeviceArray(self.values ^ _on_host(other))
+
     def __and__(self, other: Any) -> DeviceArray:
         return DeviceArray(self.values & _on_host(other))
 
@@ -244,6 +250,7 @@ def module() -> types.ModuleType:
     cupy: Any = types.ModuleType("cupy")
     cupy.zeros = lambda shape, dtype: DeviceArray(np.zeros(shape, dtype))
     cupy.asarray = _asarray
+    cupy.arange = lambda first, last, dtype: DeviceArray(np.arange(first, last, dtype=dtype))
     cupy.where = lambda *arrays: DeviceArray(np.where(*map(_on_host, arrays)))
     cupy.asnumpy = lambda array, stream=None: array.values.copy()
     cupy.empty = lambda shape, dtype: DeviceArray(np.full(shape, 0x5A, dtype))

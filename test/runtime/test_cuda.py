@@ -15,6 +15,8 @@ from tiny_model import write_model
 
 from amk.backends import emit_program
 from amk.backends.program import BufferInfo, Program, StreamLayout
+from amk.bench.random_weights import RandomCheckpoint, RandomOnDevice
+from amk.bench.shapes import shape_config
 from amk.errors import AmkError
 from amk.frontend.bf16 import from_bf16, to_bf16
 from amk.frontend.checkpoint import Checkpoint, open_checkpoint
@@ -166,6 +168,24 @@ def test_loads_every_constant_of_a_model(tmp_path, monkeypatch, dtype, stored):
             if info.stream is not None:
                 loaded = unpack(info.stream, loaded)
             np.testing.assert_array_equal(loaded.view(expected.dtype).ravel(), expected.ravel())
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_random_weights_are_made_on_the_device(cupy, monkeypatch, dtype):
+    monkeypatch.setattr("amk.runtime.staging.CHUNK_BYTES", CHUNK)
+    # Nothing may come from the host.
+    monkeypatch.setattr(Staging, "_copy", None)
+    checkpoint = RandomCheckpoint(shape_config("tiny"), "tiny")
+    module = import_model(checkpoint, dtype=dtype)
+    lower(module, 3, "sm_90")
+    program = emit_program(module, "sm_90")
+    device = CudaDevice(replace(program, source=PROGRAM.source, shared_bytes=0))
+    load_constants(module, RandomOnDevice(checkpoint, cupy), device)
+    op = constants_of(module)["w_down"]
+    (info,) = (info for info in program.buffers if info.source == "w_down")
+    assert info.stream is not None
+    loaded = device.memory[info.name].values.reshape(2, -1)[1]
+    np.testing.assert_array_equal(unpack(info.stream, loaded), layer_values(op, checkpoint, 1))
 
 
 class Stored(Checkpoint):
