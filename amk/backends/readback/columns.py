@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm
+from types import MappingProxyType
 
 import numpy as np
 
@@ -88,15 +89,21 @@ class Comparer:
     ranges: Mapping[str, tuple[int, int]]
 
     def differing(
-        self, value: Value, columns: Mapping[str, np.ndarray], reference: Column
+        self,
+        value: Value,
+        columns: Mapping[str, np.ndarray],
+        reference: Column,
+        moving: Mapping[str, Column] = MappingProxyType({}),
     ) -> int | None:
         """The first lane [n] in which the program's value is not the table's; None if all agree.
 
-        AmkError where a scalar is one that the table does not have.
+        `columns` are the variables of the program that no scalar changes, `moving` the others.
         """
         own, rest = value.expr.split(frozenset(columns))
         delta = np.asarray(own.evaluate(columns)) - reference.constant
         keys = [columns[name] for name in sorted(rest.variables & columns.keys())]
+        for name in sorted(rest.variables & moving.keys()):
+            keys += [moving[name].constant, *(ids for _, ids in moving[name].parts)]
         keys += [ids for _, ids in reference.parts]
         if not keys:
             keys = [np.zeros(len(delta), np.int64)]
@@ -106,23 +113,32 @@ class Comparer:
         which = which.reshape(-1)
         offsets = np.zeros(cases.shape[1], np.int64)
         for case, lane in enumerate(first):
-            offset = self._difference(rest, columns, int(lane), reference)
+            here: dict[str, int | Expr] = {
+                name: int(columns[name][lane]) for name in rest.variables & columns.keys()
+            }
+            for name in rest.variables & moving.keys():
+                here[name] = self._at(moving[name], int(lane))
+            offset = self._difference(rest.substitute(here) - self._at(reference, int(lane), 0))
             if offset is None:
                 return int(lane)
             offsets[case] = offset
         wrong = np.flatnonzero(delta + offsets[which])
         return int(wrong[0]) if len(wrong) else None
 
-    def _difference(
-        self, rest: Expr, columns: Mapping[str, np.ndarray], lane: int, reference: Column
-    ) -> int | None:
-        """What the program's scalar terms have more than the table's; None if that varies."""
-        here = {n: int(columns[n][lane]) for n in rest.variables if n in columns}
-        difference = rest.substitute(here)
-        for factor, ids in reference.parts:
+    def _at(self, column: Column, lane: int, constant: int | None = None) -> Expr:
+        """The number of one task, with the scalars as the program spells them.
+
+        Its constant is left out where another is given.
+        """
+        total = Expr.const(int(column.constant[lane]) if constant is None else constant)
+        for factor, ids in column.parts:
             if ids[lane] >= 0:
                 expr = self.expressions[int(ids[lane])]
-                difference = difference - expr.substitute(_spelled(expr)) * factor
+                total = total + expr.substitute(_spelled(expr)) * factor
+        return total
+
+    def _difference(self, difference: Expr) -> int | None:
+        """The value of an expression of the scalars that is constant; None if it varies."""
         if difference.is_const:
             return difference.value
         values = np.asarray(difference.evaluate(self._grid([difference]))).reshape(-1)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 from xdsl.dialects.builtin import IndexType, ModuleOp
-from xdsl.ir import SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from amk.backends.readback.columns import Column, Comparer
 from amk.dialects import task, tile
@@ -29,6 +29,8 @@ class BufferFacts:
 
     op: task.BufferOp
     number: int
+    visible: bool = False
+    """Whether the program keeps shared memory where all workers see it."""
 
     @property
     def name(self) -> str:
@@ -40,7 +42,8 @@ class BufferFacts:
 
     @property
     def space(self) -> str:
-        return space_of(self.op.type)
+        space = space_of(self.op.type)
+        return "" if self.visible and space == "shared" else space
 
     @property
     def packet(self) -> bool:
@@ -79,7 +82,9 @@ class BufferFacts:
 class Expected:
     """The schedule of a module and what follows from it."""
 
-    def __init__(self, module: ModuleOp) -> None:
+    def __init__(self, module: ModuleOp, *, in_tables: bool = False) -> None:
+        """With `in_tables`, for a program that runs its schedule from tables."""
+        self.in_tables = in_tables
         self.schedule = schedule_of(module)
         self.expansion: Expansion = expand(self.schedule)
         self.kernels = {
@@ -92,13 +97,19 @@ class Expected:
             for op in self.schedule.body.block.ops
             if isinstance(op, task.CounterOp)
         ]
-        self.families: list[task.FamilyOp] = []
-        for op in self.schedule.walk():
-            if isinstance(op, task.TaskOp):
-                message = f"@{op.sym_name.data}: only families are read back, not single tasks"
+
+    @cached_property
+    def families(self) -> list[task.FamilyOp]:
+        """The families in order; AmkError if there is anything else."""
+        families: list[task.FamilyOp] = []
+        for op in self.expansion.ops:
+            if not isinstance(op, task.FamilyOp):
+                message = f"@{op.sym_name.data}: only families are printed as loops"
                 raise AmkError(message, location=location_of(op))
+        for op in self.schedule.walk():
             if isinstance(op, task.FamilyOp):
-                self.families.append(op)
+                families.append(op)
+        return families
 
     @property
     def table(self) -> ScheduleTable:
@@ -106,9 +117,10 @@ class Expected:
 
     @property
     def workers(self) -> int:
-        return self.table.workers
+        """The workers of the program: in tables, one for each queue."""
+        return len(self.table.queues) if self.in_tables else self.table.workers
 
-    def kernel_of(self, op: task.FamilyOp) -> tile.KernelOp:
+    def kernel_of(self, op: TaskLike) -> tile.KernelOp:
         """The kernel that a family calls; AmkError if it has none."""
         kernel = self.kernels.get(op.kernel_name or "")
         if kernel is None:
@@ -120,7 +132,7 @@ class Expected:
     def ranges(self) -> dict[str, tuple[int, int]]:
         """The values of the run-time scalars; AmkError for one that the device layer lacks."""
         for scalar in self.table.scalars:
-            if (scalar.name, scalar.step) != ("pos", 1):
+            if not self.in_tables and (scalar.name, scalar.step) != ("pos", 1):
                 raise AmkError(f"no program can be read back that has a scalar @{scalar.name}")
         return {scalar.name: (scalar.lo, scalar.hi - 1) for scalar in self.table.scalars}
 
@@ -131,7 +143,7 @@ class Expected:
     @cached_property
     def family_of(self) -> np.ndarray:
         """The number of the family of each task, [tasks]."""
-        numbers: dict[TaskLike, int] = {op: number for number, op in enumerate(self.families)}
+        numbers: dict[Operation, int] = {op: number for number, op in enumerate(self.families)}
         origins = np.array([numbers[op] for op in self.expansion.ops], np.int64)
         return origins[self.table.task_origin]
 
@@ -170,7 +182,7 @@ class Tasks:
     """The tasks of a family that one place executes: `ids` [n], one for each lane."""
 
     expected: Expected
-    op: task.FamilyOp
+    op: TaskLike
     ids: np.ndarray
 
     def __len__(self) -> int:
@@ -195,7 +207,7 @@ class Tasks:
     @cached_property
     def indices(self) -> Mapping[str, np.ndarray]:
         """The index of the family and those of the repeats around it, for each task."""
-        names = [self.op.index_name]
+        names = [self.op.index_name] if self.op.index_name else []
         outer: list[str] = []
         parent = self.op.parent_op()
         while parent is not None:

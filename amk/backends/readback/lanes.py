@@ -8,11 +8,12 @@ text; their columns say where they are, and their keys in which order a worker m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from amk.backends.readback import syntax
+from amk.backends.readback.columns import Column
 from amk.backends.readback.integers import Scope, Value
 from amk.backends.readback.mismatch import fail, require
 from amk.schedule.expr import Expr
@@ -37,6 +38,8 @@ class Lanes:
     columns: Mapping[str, np.ndarray]
     keys: tuple[np.ndarray, ...]
     scope: Scope
+    moving: Mapping[str, Column] = field(default_factory=dict)
+    """Variables that a run-time scalar changes, each with a number for every lane."""
 
     @staticmethod
     def of_workers(workers: int, scalars: Mapping[str, Value]) -> Lanes:

@@ -44,7 +44,8 @@ class Site:
 
     def agree(self, node: syntax.Node, value: Value, column: Column, what: str) -> None:
         """Mismatch unless an integer of the program is that of the table in every task."""
-        lane = self.tasks.expected.comparer.differing(value, self.lanes.columns, column)
+        lanes = self.lanes
+        lane = self.tasks.expected.comparer.differing(value, lanes.columns, column, lanes.moving)
         if lane is not None:
             name = self.tasks.expected.table.task_name(int(self.tasks.ids[lane]))
             fail(node, f"{what} is not that of {name}")

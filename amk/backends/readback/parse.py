@@ -53,6 +53,7 @@ def _builder() -> Any:
             return syntax.Unit(
                 config,
                 tuple(item for item in rest if isinstance(item, syntax.Struct)),
+                tuple(item for item in rest if isinstance(item, syntax.Table)),
                 tuple(item for item in rest if isinstance(item, syntax.Function)),
             )
 
@@ -63,7 +64,13 @@ def _builder() -> Any:
             return syntax.Constant(*at(name), str(name), int(value), unused is not None)
 
         def function(
-            self, qualifiers: str, bounds: str | None, name: Any, parameters: Any, *body: Any
+            self,
+            qualifiers: str,
+            _: Any,
+            bounds: str | None,
+            name: Any,
+            parameters: Any,
+            *body: Any,
         ) -> syntax.Function:
             qualifiers = f"{qualifiers} {bounds}" if bounds else qualifiers
             return syntax.Function(*at(name), qualifiers, str(name), parameters, body)
@@ -84,6 +91,10 @@ def _builder() -> Any:
             return syntax.Field(
                 *at(name), type_, str(name), None if extent is None else int(extent)
             )
+
+        def table(self, name: Any, numbers: Any) -> syntax.Table:
+            values = tuple(int(number) for number in numbers.strip("{} \n").split(",")[:-1])
+            return syntax.Table(*at(name), str(name), values)
 
         # ---- types
 
@@ -123,6 +134,28 @@ def _builder() -> Any:
 
         def aggregate(self, const: Any, type_: Any, name: Any, *values: Any) -> syntax.Aggregate:
             return syntax.Aggregate(*at(name), f"{const} {type_}", str(name), values)
+
+        def constant_row(
+            self, const: Any, base: Any, star: Any, last: Any, name: Any, value: Any
+        ) -> syntax.Declaration:
+            return syntax.Declaration(*at(name), f"{const} {base}{star} {last}", str(name), value)
+
+        def aggregate_of(self, const: Any, type_: Any, name: Any, values: Any) -> syntax.Aggregate:
+            return syntax.Aggregate(*at(name), f"{const} {type_}", str(name), values)
+
+        def pointers(
+            self, base: Any, star: Any, const: Any, name: Any, values: Any
+        ) -> syntax.Aggregate:
+            return syntax.Aggregate(*at(name), f"{base}{star} {const}[]", str(name), values)
+
+        def unused(self, _: Any, name: Any) -> syntax.Unused:
+            return syntax.Unused(*at(name), str(name))
+
+        def switch(self, name: Any, *cases: syntax.Case) -> syntax.Switch:
+            return syntax.Switch(*at(name), str(name), cases)
+
+        def case(self, number: Any, *body: Any) -> syntax.Case:
+            return syntax.Case(*at(number), int(number), body)
 
         def variable(self, type_: Any, name: Any) -> syntax.Declaration:
             return syntax.Declaration(*at(name), str(type_), str(name), None)
@@ -169,6 +202,9 @@ def _builder() -> Any:
         def negative(self, minus: Any, operand: Any) -> syntax.Unary:
             return syntax.Unary(*at(minus), operand)
 
+        def address(self, _: Any, star: Any, value: Any) -> syntax.Address:
+            return syntax.Address(*at(value), value)
+
         def member(self, object_: Any, name: Any) -> syntax.Member:
             return syntax.Member(*at(object_), object_, str(name))
 
@@ -202,6 +238,9 @@ def _builder() -> Any:
 
         def template_argument(self, token: Any) -> str:
             return str(token)
+
+        def pointer_argument(self, const: Any, base: Any, star: Any) -> str:
+            return f"{'const ' if const else ''}{base}{star}"
 
         def arguments(self, *items: Any) -> tuple[syntax.Expression, ...]:
             return tuple(item for item in items if item is not None)

@@ -115,6 +115,13 @@ class Lambda(Node):
     body: tuple[Statement, ...]
 
 
+@dataclass(frozen=True)
+class Address(Node):
+    """`(void*)value`."""
+
+    value: Expression
+
+
 Expression = (
     Name
     | Number
@@ -128,6 +135,7 @@ Expression = (
     | Call
     | Braces
     | Lambda
+    | Address
 )
 
 
@@ -146,7 +154,7 @@ class Declaration(Node):
 
 @dataclass(frozen=True)
 class Aggregate(Node):
-    """`type name = { values, };`."""
+    """`type name = { values };`, of a struct or of an array (then its type ends in []).`"""
 
     type: str
     name: str
@@ -204,6 +212,29 @@ class If(Node):
 
 
 @dataclass(frozen=True)
+class Unused(Node):
+    """`(void)name;`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Case(Node):
+    """`case number: { body break; }`."""
+
+    number: int
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
+class Switch(Node):
+    """`switch (name) { cases }`."""
+
+    name: str
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
 class Field(Node):
     """A member of a struct; `extent` elements where it is an array."""
 
@@ -219,7 +250,18 @@ class Struct(Node):
 
 
 Statement = (
-    Declaration | Aggregate | Assignment | Evaluation | Return | Block | While | For | If | Struct
+    Declaration
+    | Aggregate
+    | Assignment
+    | Evaluation
+    | Return
+    | Block
+    | While
+    | For
+    | If
+    | Struct
+    | Unused
+    | Switch
 )
 
 
@@ -246,9 +288,18 @@ class Function(Node):
 
 
 @dataclass(frozen=True)
+class Table(Node):
+    """`AMK_TABLE int name[] = { numbers };`."""
+
+    name: str
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Unit:
     """A file, less the device layer between the constants and the types."""
 
     constants: tuple[Constant, ...]
     structs: tuple[Struct, ...]
+    tables: tuple[Table, ...]
     functions: tuple[Function, ...]
