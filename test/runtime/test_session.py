@@ -176,6 +176,36 @@ def test_logits_come_in_blocks_of_the_ring(model):
     assert model.session.fed == ids
 
 
+@pytest.mark.parametrize("first", [1, 2 * SLOTS, 2 * SLOTS + 2])
+def test_logits_may_start_later(model, first):
+    ids = [int(token) for token in np.random.default_rng(0).integers(0, HANG, 2 * SLOTS + 3)]
+    expected = [reference(ids[: n + 1]) for n in range(first, len(ids))]
+    assert model.logits(ids, first).argmax(axis=1).tolist() == expected
+    with pytest.raises(AmkError, match=f"first {len(ids)} is outside 0..{len(ids) - 1}"):
+        model.logits(ids, len(ids))
+
+
+def test_times_launches_in_a_row_by_the_clock_of_the_device(model):
+    list(model.generate([3, 1], 4))
+    base = model.session.epochs.base
+    started = time.perf_counter()
+    # Each iteration sleeps for 300 us.
+    assert model.session.time(LONG[0], 0, 5, launches=3) > 3 * 5 * 300e-6
+    assert model.session.time(LONG[0], 0, 5) < time.perf_counter() - started
+    assert model.session.epochs.base == base + 20
+    assert model.session.fed == []
+    assert list(model.generate([3, 1], 4)) == generated([3, 1], 4)
+
+
+def test_a_timed_launch_that_ends_early_or_fails_has_no_time(model):
+    ends = next(a for a in range(VOCAB - 1) if len(generated([a], 40)) < 40)
+    with pytest.raises(AmkError, match="ended early, at an end-of-text token"):
+        model.session.time(ends, 0, 40)
+    with pytest.raises(AmkError, match="the launch hung: worker 0, task 'mix', position 0"):
+        model.session.time(HANG, 0, 1)
+    assert model.session.time(LONG[0], 0, 2) > 0
+
+
 def test_a_closed_model_says_so():
     device = HostDevice(make_program())
     with CompiledModel(cast(Any, None), device.program, device, timeout=1.0) as model:
