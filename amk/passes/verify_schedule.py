@@ -9,12 +9,13 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
+from amk.dialects.task import ScheduleOp
 from amk.errors import AmkError
-from amk.ir.diagnostics import Diagnostic, emit_error
+from amk.ir.diagnostics import Diagnostic, Note, emit
 from amk.ir.expand import expand, schedule_of
 from amk.ir.levels import Level
 from amk.ir.location import location_of
-from amk.schedule.verify import Verdict, verify
+from amk.schedule.verify import Finding, Verdict, verify
 
 
 def verdict_of(module: ModuleOp) -> Verdict:
@@ -26,22 +27,29 @@ def check(module: ModuleOp, arch: str | None = None, *, all_errors: bool = False
     """Raise a `Diagnostic` with its witness unless the schedule of `module` verifies.
 
     With `arch` (an architecture, or "host"), its shared memory and the printer's requirements are
-    checked as well. With `all_errors`, every error but the last is emitted before the raise.
+    checked as well. With `all_errors`, errors of later kinds are looked for, and every error but
+    the last is emitted before the raise.
     """
     schedule = schedule_of(module)
-    verdict = verify(expand(schedule).table)
+    verdict = verify(expand(schedule).table, all_errors=all_errors)
     if not verdict.ok:
         shown = verdict.errors if all_errors else verdict.errors[:1]
         for finding in shown[:-1]:
-            emit_error(schedule, f"{finding.kind}: {finding.message}", notes=finding.witness.lines)
-        last = shown[-1]
-        raise Diagnostic(
-            f"{last.kind}: {last.message}",
-            location=last.location or location_of(schedule),
-            notes=last.witness.lines,
-        )
+            emit(_diagnostic(schedule, finding))
+        raise _diagnostic(schedule, shown[-1])
     if arch is not None:
         _check_resources(module, arch)
+
+
+def _diagnostic(schedule: ScheduleOp, finding: Finding) -> Diagnostic:
+    """The error of a finding with its witness as notes."""
+    witness = finding.witness
+    places = [Note(text, location) for text, location in witness.places]
+    return Diagnostic(
+        f"{finding.kind}: {finding.message}",
+        location=finding.location or location_of(schedule),
+        notes=[*witness.lines, *places],
+    )
 
 
 def _check_resources(module: ModuleOp, arch: str) -> None:

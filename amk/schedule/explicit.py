@@ -11,8 +11,9 @@ verdict = s.verify()          # .ok, .kind, .message, .witness, .errors
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from types import EllipsisType
 from typing import TYPE_CHECKING
 
@@ -44,13 +45,17 @@ class Counter:
 
 @dataclass(frozen=True)
 class Region:
-    """A box of a buffer: half-open bounds per dimension, a packet use, and a guard."""
+    """A box of a buffer: half-open bounds per dimension, a packet use, and a guard.
+
+    With a step other than 1 a dimension has the indices lo, lo + step, … below hi only.
+    """
 
     buffer: Buffer
     lo: tuple[Edge, ...]
     hi: tuple[Edge, ...]
     packet_use: int = -1
     guard: Expr | None = None
+    steps: tuple[int, ...] = ()
 
     def use(self, number: int) -> Region:
         """The same region at packet use `number` (the default is use 0)."""
@@ -60,6 +65,26 @@ class Region:
         """The same region, touched only if `guard` is 0."""
         return replace(self, guard=guard)
 
+    def boxes(self) -> Iterator[tuple[list[Edge], list[Edge]]]:
+        """The boxes (lo, hi) that make up the region: one, unless a dimension has a step."""
+        sides = []
+        for low, high, step in zip(
+            self.lo, self.hi, self.steps or (1,) * len(self.lo), strict=True
+        ):
+            if step == 1:
+                sides.append([(low, high)])
+                continue
+            extent = Expr.of(high) - low
+            if not extent.is_const:
+                raise AmkError(
+                    f"a region of buffer '{self.buffer.name}' has step {step} and '{extent}' "
+                    "elements; with a step, their number must be known"
+                )
+            starts = [low + index for index in range(0, extent.value, step)]
+            sides.append([(start, start + 1) for start in starts])
+        for parts in product(*sides):
+            yield [low for low, _ in parts], [high for _, high in parts]
+
 
 @dataclass(frozen=True)
 class Buffer:
@@ -67,6 +92,7 @@ class Buffer:
 
     Slices are taken literally: bounds are neither clipped nor counted from the end.  `:` is the
     whole dimension, an index i is `i:i + 1`, `...` is the whole buffer.  Bounds may be expressions.
+    A step must be positive; `a[::2, 3:7]` touches every other row, and nothing between.
     """
 
     owner: Schedule
@@ -81,22 +107,28 @@ class Buffer:
             parts = (slice(None),) * len(self.shape)
         lo: list[Edge] = []
         hi: list[Edge] = []
+        steps: list[int] = []
         for dim, part in enumerate(parts):
             low, high = self._edges(part, self.shape[dim] if dim < len(self.shape) else 1)
             lo.append(low)
             hi.append(high)
-        return Region(self, tuple(lo), tuple(hi), 0 if self.packet else -1)
+            steps.append(self._step(part))
+        known = tuple(steps) if any(step != 1 for step in steps) else ()
+        return Region(self, tuple(lo), tuple(hi), 0 if self.packet else -1, steps=known)
+
+    def _step(self, part: Index) -> int:
+        step = part.step if isinstance(part, slice) else None
+        if step is None:
+            return 1
+        if not isinstance(step, int) or step < 1:
+            raise AmkError(f"a region of buffer '{self.name}' has step {step}; it must be positive")
+        return step
 
     def _edges(self, part: Index, extent: int) -> tuple[Edge, Edge]:
         if isinstance(part, EllipsisType):
             raise AmkError(f"'...' stands alone in a region of buffer '{self.name}'")
         if not isinstance(part, slice):
             return part, part + 1
-        if part.step not in (None, 1):
-            raise AmkError(
-                f"a region of buffer '{self.name}' has step {part.step}; give the stride a "
-                "dimension of its own"
-            )
         low = 0 if part.start is None else part.start
         return low, extent if part.stop is None else part.stop
 
@@ -192,21 +224,22 @@ class Schedule:
             builder.signals(task, counter.number, amount)
         for regions, write in ((reads, False), (writes, True)):
             for region in map(_region, regions):
-                builder.access(
-                    task, region.buffer.number, write, region.lo, region.hi,
-                    guard=region.guard, use=region.packet_use,
-                )  # fmt: skip
+                for lo, hi in region.boxes():
+                    builder.access(
+                        task, region.buffer.number, write, lo, hi,
+                        guard=region.guard, use=region.packet_use,
+                    )  # fmt: skip
         return int(task[0])
 
     def table(self) -> ScheduleTable:
         """The schedule in normal form."""
         return self._builder.build()
 
-    def verify(self, limits: Limits | None = None) -> Verdict:
+    def verify(self, limits: Limits | None = None, *, all_errors: bool = False) -> Verdict:
         """The verdict on the schedule (see `amk.schedule.verify.verify`)."""
         from amk.schedule.verify import verify
 
-        return verify(self.table(), limits)
+        return verify(self.table(), limits, all_errors=all_errors)
 
 
 def _region(region: Region | Buffer) -> Region:

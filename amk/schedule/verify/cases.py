@@ -174,6 +174,8 @@ def concrete(
     value = np.array([*known, 0], np.int64)
     lo = table.access_lo[rows] + value[table.access_lo_expr[rows]]
     hi = table.access_hi[rows] + value[table.access_hi_expr[rows]]
+    if chosen is None:  # what leaves a buffer is an error of its own
+        lo, hi = np.maximum(lo, 0), np.minimum(hi, extents(table)[table.access_buffer[rows]])
     happens = value[table.access_guard[rows]] == 0
     happens &= value[table.task_guard[table.access_task[rows]]] == 0
     sure = np.ones(len(rows), bool)

@@ -26,6 +26,9 @@ TRIED = 10
 MEMORY = 2 << 30
 """Bytes that unrolled iterations may take; what needs more is not decided (`TooLargeError`)."""
 
+EXPLAINED = 4
+"""The bytes of at most this many undefined reads of a case are looked for."""
+
 MAX_CYCLE = 4096
 """Longer cycles of expressions are not searched for an agent that runs free."""
 
@@ -71,8 +74,16 @@ class Examiner:
     `most` iterations are unrolled at most, so that they fit into `memory` bytes.
     """
 
-    def __init__(self, table: ScheduleTable, max_skew: int | None, memory: int = MEMORY) -> None:
+    def __init__(
+        self,
+        table: ScheduleTable,
+        max_skew: int | None,
+        memory: int = MEMORY,
+        every: bool = False,
+    ) -> None:
+        """With `every`, all races and undefined reads of all cases are found."""
         self.table = table
+        self.all_errors = every
         self.body = Body.of(table)
         self.max_skew = max_skew
         self.most = max(ATTEMPTS, memory // _bytes(table))
@@ -101,6 +112,9 @@ class Examiner:
     def _every_conflict(self, cases: Iterable[Case], bounded: bool) -> Result:
         worst = Result()
         for case in cases:
+            if self.all_errors:
+                worst.findings += self.conflicts(case).findings
+                continue
             if worst.findings and worst.findings[0].kind == "race":
                 result = Result(self._unrolled(case)[2])
             else:
@@ -274,6 +288,8 @@ class Examiner:
             result.decided = bool(result.findings)
         if not result.findings and result.decided:
             self._undefined(case, window, swept, result)
+        elif self.all_errors and case.exact:
+            result.findings += self._surely_undefined(case, window, swept, flow)
         return result
 
     def _unbounded(
@@ -302,7 +318,29 @@ class Examiner:
             certain = self._certain(case)
             bad = [(row, when) for row, when in surely if row in certain]
             result.decided = bool(bad)
-        result.findings = [explain.undefined(self.table, case, row, when) for row, when in bad]
+        result.findings = self._unread(case, window, bad)
+
+    def _unread(self, case: Case, window: Window, bad: list[tuple[int, int]]) -> list[Finding]:
+        """Findings for undefined reads, the first few with their bytes."""
+        nothing = np.zeros((0, 2), np.int64)
+        return [
+            explain.undefined(self.table, case, row, when, window.rounds)
+            if number < EXPLAINED
+            else explain.undefined_bytes(self.table, case, row, nothing)
+            for number, (row, when) in enumerate(bad)
+        ]
+
+    def _surely_undefined(
+        self, case: Case, window: Window, swept: Sweep, flow: Flow
+    ) -> list[Finding]:
+        """Undefined reads beside races: no write of these bytes may come before the read."""
+        bad = defined.undefined(self.table, swept, window.memory, case.at_start)
+        found = [
+            (row, when)
+            for row, when in bad[:TRIED]
+            if explain.precedes_all_writes(self.table, case, flow, row, when)
+        ]
+        return self._unread(case, window, found)
 
     def _certain(self, case: Case) -> set[int]:
         boxes = case.boxes(0)

@@ -7,10 +7,11 @@ import numpy as np
 from amk.schedule.table import ScheduleTable
 from amk.schedule.verify.bounds import state_text
 from amk.schedule.verify.cases import Case
+from amk.schedule.verify.extent import Bytes, common, memory_of, merged, missing, runs
 from amk.schedule.verify.flow import Flow, greedy
 from amk.schedule.verify.order import Pair
 from amk.schedule.verify.packets import Packets
-from amk.schedule.verify.report import Finding, Witness, at_task
+from amk.schedule.verify.report import Finding, Waiting, Witness, at_task
 
 SHOWN = 8
 """At most this many tasks are explained in a witness."""
@@ -35,6 +36,7 @@ def deadlock(
     previous = flow.previous[stuck]
     heads = stuck[(previous < 0) | (level[previous] >= 0)]
     lines = [line for task in heads[:SHOWN] for line in _reasons(table, flow, level, packets, task)]
+    waits = [w for task in heads.tolist() for w in _waiting(table, flow, level, task)]
     run = np.argsort(level, kind="stable")
     run = run[level[run] >= 0]
     witness = Witness(
@@ -42,6 +44,8 @@ def deadlock(
         run=tuple((0, int(t)) for t in run),
         stuck=tuple((0, int(t)) for t in stuck),
         start=_start(case),
+        waits=tuple(waits),
+        places=_places(table, [(f"{table.task_name(t)} waits", t) for t in heads[:SHOWN].tolist()]),
     )
     first = int(heads[0])
     reason = lines[0] if lines else f"{table.task_name(first)} never runs"
@@ -56,17 +60,12 @@ def _reasons(
 ) -> list[str]:
     name = table.task_name(task)
     lines: list[str] = []
-    for wait in flow.waits_of.row(task):
-        counter = int(flow.wait_counter[wait])
-        low, high = flow.suppliers.start[counter], flow.suppliers.start[counter + 1]
-        suppliers, supply = flow.suppliers.items[low:high], flow.supply[low:high]
-        ran = level[suppliers] >= 0
-        reached = int(supply[ran].sum())
-        if reached < flow.wait_need[wait]:
-            lines.append(
-                f"{name} waits for '{table.counters[counter].name}' >= {flow.wait_need[wait]}, "
-                f"which reaches {reached}: {_never(table, suppliers[~ran])}"
-            )
+    for found in _waiting(table, flow, level, task):
+        never = np.array([t for t, _ in found.missing], np.int64)
+        lines.append(
+            f"{name} waits for '{found.counter}' >= {found.need}, "
+            f"which reaches {found.reached}: {_never(table, never)}"
+        )
     for group in flow.groups_of.row(task):
         rows = np.flatnonzero((packets.reader == task) & (packets.group == group))
         if group in packets.missing:
@@ -78,6 +77,22 @@ def _reasons(
             if len(waiting):
                 lines.append(f"{name} waits for packets of {_never(table, waiting)}")
     return lines
+
+
+def _waiting(table: ScheduleTable, flow: Flow, level: np.ndarray, task: int) -> list[Waiting]:
+    """The waits of a task that are never met."""
+    found: list[Waiting] = []
+    for wait in flow.waits_of.row(task):
+        counter, need = int(flow.wait_counter[wait]), int(flow.wait_need[wait])
+        low, high = flow.suppliers.start[counter], flow.suppliers.start[counter + 1]
+        suppliers, supply = flow.suppliers.items[low:high], flow.supply[low:high]
+        ran = level[suppliers] >= 0
+        reached = int(supply[ran].sum())
+        if reached < need:
+            lacking = zip(suppliers[~ran].tolist(), supply[~ran].tolist(), strict=True)
+            name = table.counters[counter].name
+            found.append(Waiting(int(task), name, need, reached, tuple(lacking)))
+    return found
 
 
 def _never(table: ScheduleTable, tasks: np.ndarray) -> str:
@@ -120,60 +135,200 @@ def runaway(table: ScheduleTable, case: Case, instance: int, length: int) -> Fin
 def race(table: ScheduleTable, case: Case, flow: Flow, pair: Pair) -> Finding:
     """Two accesses that conflict and that nothing orders."""
     names = [_instance(table, flow, i) for i in (pair.first, pair.second)]
-    rows, where, verbs = _sides(table, case, flow, pair)
+    sides = _Sides(table, case, flow, pair)
     at = state_text(table, case.values)
-    use = int(table.access_use[rows[0]])
-    if use >= 0 and not table.access_write[rows[0]]:
+    use = int(table.access_use[pair.first_access])
+    if use >= 0 and not table.access_write[pair.first_access]:
         text = (
-            f"lost packet: {names[1]} may overwrite {where}{at} before {names[0]} has polled "
+            f"lost packet: {names[1]} may overwrite {sides.where}{at} before {names[0]} has polled "
             f"use {use}"
         )
     else:
-        text = f"{names[0]} {verbs[0]} and {names[1]} {verbs[1]} {where}{at} in no fixed order"
-    witness = _enabled(table, case, flow, pair.first, pair.second)
-    return at_task(table, "race", pair.second % flow.tasks, text, witness)
+        text = (
+            f"{names[0]} {sides.verbs[0]} and {names[1]} {sides.verbs[1]} {sides.where}{at} in no "
+            "fixed order"
+        )
+    line, run = _enabled(table, flow, pair.first, pair.second)
+    return at_task(
+        table, "race", pair.second % flow.tasks, text, sides.witness((line,), run, names)
+    )
 
 
 def unseen(table: ScheduleTable, case: Case, flow: Flow, pair: Pair, run: list[int]) -> Finding:
     """Two accesses in order, the first a write that need not be visible to the second; after
     `run` the second can run without having synchronised with the first."""
     names = [_instance(table, flow, i) for i in (pair.first, pair.second)]
-    _, where, verbs = _sides(table, case, flow, pair)
-    at = state_text(table, case.values)
+    sides = _Sides(table, case, flow, pair)
     text = (
-        f"{names[1]} {verbs[1]} {where}{at} after {names[0]} writes it, "
+        f"{names[1]} {sides.verbs[1]} {sides.where}{state_text(table, case.values)} after "
+        f"{names[0]} writes it, "
         "but may get there through packets alone, which do not make that write visible"
     )
     line = f"after {len(run)} tasks {names[1]} can run without having synchronised with {names[0]}"
     order = tuple((i // flow.tasks, i % flow.tasks) for i in run)
-    both = _pair(flow, pair.first, pair.second)
-    witness = Witness((line,), order, both, (), _start(case))
-    return at_task(table, "race", pair.second % flow.tasks, text, witness)
-
-
-def _sides(
-    table: ScheduleTable, case: Case, flow: Flow, pair: Pair
-) -> tuple[tuple[int, int], str, list[str]]:
-    """The access numbers of a pair, their overlap, and what they do."""
-    rows = (pair.first_access, pair.second_access)
-    when = (pair.first // flow.tasks, pair.second // flow.tasks)
-    verbs = ["writes" if table.access_write[r] else "reads" for r in rows]
-    return rows, _common(table, case, rows, when), verbs
-
-
-def undefined(table: ScheduleTable, case: Case, row: int, when: int) -> Finding:
-    """A read of bytes that nothing has written."""
-    task = int(table.access_task[row])
-    later = " in the second iteration" if when else ""
-    at = state_text(table, case.values)
-    text = (
-        f"{table.task_name(task)} reads {table.box_text(row)}{at}{later}, "
-        "of which some bytes were never written before"
+    return at_task(
+        table, "race", pair.second % flow.tasks, text, sides.witness((line,), order, names)
     )
-    return at_task(table, "undefined-read", task, text, Witness(start=_start(case)))
 
 
-def _enabled(table: ScheduleTable, case: Case, flow: Flow, one: int, two: int) -> Witness:
+class _Sides:
+    """The two accesses of a pair: what they do, and the bytes that they share."""
+
+    def __init__(self, table: ScheduleTable, case: Case, flow: Flow, pair: Pair) -> None:
+        self.table = table
+        self.case = case
+        self.flow = flow
+        self.pair = pair
+        self.rows = (pair.first_access, pair.second_access)
+        self.when = (pair.first // flow.tasks, pair.second // flow.tasks)
+        self.verbs = ["writes" if table.access_write[r] else "reads" for r in self.rows]
+        self.boxes = [box_of(case, r, e) for r, e in zip(self.rows, self.when, strict=True)]
+        buffers = [table.buffers[table.access_buffer[r]] for r in self.rows]
+        both = [runs(b, *box) for b, box in zip(buffers, self.boxes, strict=True)]
+        memory = memory_of(buffers[0])
+        self.bytes = tuple(Bytes(memory, int(a), int(b)) for a, b in common(*both)[:SHOWN])
+        self.where = self._where()
+
+    def _where(self) -> str:
+        """The overlap: a box of the buffer, or both regions if they alias."""
+        table, rows = self.table, self.rows
+        buffers = [int(table.access_buffer[r]) for r in rows]
+        if buffers[0] != buffers[1]:
+            shared = f" ({self.bytes[0]})" if self.bytes else ""
+            return (
+                f"{table.box_text(rows[0])}, which shares bytes with {table.box_text(rows[1])}"
+                f"{shared},"
+            )
+        lo = np.maximum(self.boxes[0][0], self.boxes[1][0])
+        hi = np.minimum(self.boxes[0][1], self.boxes[1][1])
+        rank = len(table.buffers[buffers[0]].shape)
+        parts = ", ".join(f"{lo[d]}:{hi[d]}" for d in range(rank))
+        return f"{table.buffers[buffers[0]].name}[{parts}]"
+
+    def witness(
+        self, lines: tuple[str, ...], run: tuple[tuple[int, int], ...], names: list[str]
+    ) -> Witness:
+        pair, flow = self.pair, self.flow
+        if self.bytes:
+            lines = (*lines, f"both touch {', '.join(map(str, self.bytes))}")
+        tasks = [i % flow.tasks for i in (pair.first, pair.second)]
+        texts = [
+            f"{name} {verb} {self.table.box_text(row)}"
+            for name, verb, row in zip(names, self.verbs, self.rows, strict=True)
+        ]
+        return Witness(
+            lines, run, _pair(flow, pair.first, pair.second), (), _start(self.case),
+            bytes=self.bytes, places=_places(self.table, list(zip(texts, tasks, strict=True))),
+        )  # fmt: skip
+
+
+def box_of(case: Case, row: int, iteration: int) -> tuple[np.ndarray, np.ndarray]:
+    """The box of an access in an iteration of a case."""
+    boxes = case.boxes(int(iteration))
+    at = int(np.searchsorted(boxes.rows, row))
+    return boxes.lo[at], boxes.hi[at]
+
+
+def _places(table: ScheduleTable, items: list[tuple[str, int]]) -> tuple[tuple[str, str], ...]:
+    """Texts about tasks, with the places of the tasks that have one."""
+    found = [(text, table.task_location(task)) for text, task in items]
+    return tuple((text, where) for text, where in found if where)
+
+
+def undefined(
+    table: ScheduleTable, case: Case, row: int, when: int, rounds: list[np.ndarray]
+) -> Finding:
+    """A read of bytes that nothing has written; `rounds` are run orders of the iterations."""
+    bytes_of, later = _unwritten(table, case, row, when, rounds)
+    return _undefined(table, case, row, when, bytes_of, later)
+
+
+def undefined_bytes(table: ScheduleTable, case: Case, row: int, found: np.ndarray) -> Finding:
+    """A read of the bytes `found` (runs), which nothing has written in the launch so far."""
+    return _undefined(table, case, row, 0, found, [])
+
+
+def _undefined(
+    table: ScheduleTable, case: Case, row: int, when: int, found: np.ndarray, later: list[int]
+) -> Finding:
+    task = int(table.access_task[row])
+    memory = memory_of(table.buffers[table.access_buffer[row]])
+    shown = tuple(Bytes(memory, int(a), int(b)) for a, b in found[:SHOWN])
+    where = f" ({shown[0]}{' and more' if len(found) > 1 else ''})" if shown else ""
+    text = (
+        f"{table.task_name(task)} reads {table.box_text(row)}{state_text(table, case.values)}"
+        f"{' in the second iteration' if when else ''}, "
+        f"of which some bytes were never written before{where}"
+    )
+    lines = [f"{b} are not written before {table.task_name(task)}" for b in shown]
+    names = [table.task_name(int(table.access_task[r])) for r in later[:SHOWN]]
+    lines += [
+        f"{name} writes {table.box_text(r)}, but runs after {table.task_name(task)}"
+        for name, r in zip(names, later, strict=False)
+    ]
+    if not later:
+        lines.append("no task of the iteration writes them")
+    places = [
+        (f"{n} writes", int(table.access_task[r])) for n, r in zip(names, later, strict=False)
+    ]
+    witness = Witness(tuple(lines), start=_start(case), bytes=shown, places=_places(table, places))
+    return at_task(table, "undefined-read", task, text, witness)
+
+
+def _unwritten(
+    table: ScheduleTable, case: Case, row: int, when: int, rounds: list[np.ndarray]
+) -> tuple[np.ndarray, list[int]]:
+    """The bytes of a read that no write before it in the run covers, and later writes of them."""
+    buffer = table.buffers[table.access_buffer[row]]
+    memory = memory_of(buffer)
+    near = np.array([memory_of(b) == memory for b in table.buffers], bool)
+    wanted = runs(buffer, *box_of(case, row, when))
+    scratch = buffer.kind == "scratch"
+    known = [np.zeros((0, 2), np.int64)]
+    if case.at_start and when == 0:
+        kept = [b for b in table.buffers if memory_of(b) == memory]
+        kept = [b for b in kept if b.initial or b.kind in ("input", "constant")]
+        known += [runs(b, np.zeros(len(b.shape)), np.array(b.shape)) for b in kept]
+    mine = (when, int(rounds[when][table.access_task[row]]))
+    after: list[tuple[int, np.ndarray]] = []
+    for iteration in range(when if scratch else 0, when + 1):
+        boxes = case.boxes(iteration)
+        chosen = np.flatnonzero(
+            table.access_write[boxes.rows] & near[table.access_buffer[boxes.rows]]
+        )
+        for at in chosen:
+            other = int(boxes.rows[at])
+            found = runs(table.buffers[table.access_buffer[other]], boxes.lo[at], boxes.hi[at])
+            if (iteration, int(rounds[iteration][table.access_task[other]])) < mine:
+                known.append(found)
+            elif len(common(found, wanted)):
+                after.append((other, found))
+    left = missing(wanted, merged(np.concatenate(known)))
+    return left, [other for other, found in after if len(common(found, left))]
+
+
+def precedes_all_writes(table: ScheduleTable, case: Case, flow: Flow, row: int, when: int) -> bool:
+    """Whether a read must precede every other write of its bytes that the run has after it."""
+    buffer = table.buffers[table.access_buffer[row]]
+    wanted = runs(buffer, *box_of(case, row, when))
+    reader = when * flow.tasks + int(table.access_task[row])
+    level = greedy(flow, np.array([reader]))
+    for iteration in range(flow.iterations):
+        boxes = case.boxes(iteration)
+        for at in np.flatnonzero(table.access_write[boxes.rows]):
+            other = int(boxes.rows[at])
+            target = table.buffers[table.access_buffer[other]]
+            writer = iteration * flow.tasks + int(table.access_task[other])
+            if memory_of(target) != memory_of(buffer) or writer == reader or level[writer] < 0:
+                continue
+            if len(common(wanted, runs(target, boxes.lo[at], boxes.hi[at]))):
+                return False
+    return True
+
+
+def _enabled(
+    table: ScheduleTable, flow: Flow, one: int, two: int
+) -> tuple[str, tuple[tuple[int, int], ...]]:
     """A run after which both instances can run next, or the second has run and the first can."""
     names = [_instance(table, flow, i) for i in (one, two)]
     if greedy(flow, np.array([two]))[one] < 0:
@@ -182,7 +337,7 @@ def _enabled(table: ScheduleTable, case: Case, flow: Flow, one: int, two: int) -
     else:
         level = greedy(flow, np.array([one, two]))
         line = f"after this run {names[0]} and {names[1]} are both enabled"
-    return Witness((line,), _order(flow, level), _pair(flow, one, two), (), _start(case))
+    return line, _order(flow, level)
 
 
 def _order(flow: Flow, level: np.ndarray) -> tuple[tuple[int, int], ...]:
@@ -204,20 +359,3 @@ def _pair(flow: Flow, one: int, two: int) -> tuple[tuple[int, int], ...]:
 
 def _start(case: Case) -> tuple[tuple[str, int], ...]:
     return tuple(case.start.items())
-
-
-def _common(table: ScheduleTable, case: Case, rows: tuple[int, int], when: tuple[int, int]) -> str:
-    """The overlap of two accesses: a box of the buffer, or both regions if they alias."""
-    buffers = [int(table.access_buffer[r]) for r in rows]
-    if buffers[0] != buffers[1]:
-        return f"{table.box_text(rows[0])}, which shares bytes with {table.box_text(rows[1])},"
-    sides = []
-    for row, iteration in zip(rows, when, strict=True):
-        boxes = case.boxes(int(iteration))
-        at = int(np.searchsorted(boxes.rows, row))
-        sides.append((boxes.lo[at], boxes.hi[at]))
-    lo = np.maximum(sides[0][0], sides[1][0])
-    hi = np.minimum(sides[0][1], sides[1][1])
-    rank = len(table.buffers[buffers[0]].shape)
-    parts = ", ".join(f"{lo[d]}:{hi[d]}" for d in range(rank))
-    return f"{table.buffers[buffers[0]].name}[{parts}]"

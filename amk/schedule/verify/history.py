@@ -13,6 +13,7 @@ import numpy as np
 from amk.schedule.table import ITERATION, ScheduleTable
 from amk.schedule.verify.cases import Case, concrete
 from amk.schedule.verify.defined import depends_on_iteration
+from amk.schedule.verify.extent import merged
 from amk.schedule.verify.flow import Body, greedy, unroll
 from amk.schedule.verify.memory import Boxes, cut, overlapping_arenas
 from amk.schedule.verify.packets import resolve
@@ -35,8 +36,12 @@ def concerned(table: ScheduleTable) -> np.ndarray:
     return np.isin(domain[table.access_buffer], domains)
 
 
-def undefined(table: ScheduleTable, states: States) -> tuple[Case, int] | None:
-    """The first undefined read of memory that needs its history: its case and access number."""
+Undefined = tuple[Case, int, np.ndarray]
+"""The case and the access number of an undefined read, and the runs of its bytes."""
+
+
+def undefined(table: ScheduleTable, states: States) -> Undefined | None:
+    """The first undefined read of memory that needs its history."""
     chosen = concerned(table)
     if not chosen.any():
         return None
@@ -51,7 +56,7 @@ def undefined(table: ScheduleTable, states: States) -> tuple[Case, int] | None:
 
 def _launch(
     table: ScheduleTable, values: dict[str, int], chosen: np.ndarray, horizon: int, remaining: int
-) -> tuple[Case, int] | None:
+) -> Undefined | None:
     steps = {s.name: s.step for s in table.scalars} | {ITERATION: 1}
     body = Body.of(table)
     written: dict[object, np.ndarray] = {}
@@ -65,15 +70,16 @@ def _launch(
         order = np.lexsort((table.access_write[boxes.rows], level[table.access_task[boxes.rows]]))
         for place in order:
             row = int(boxes.rows[place])
-            if chosen[row] and _step(table, boxes, int(place), written):
-                return Case(table, remaining, iteration == 0, True, False, at, None), row
+            missing = _step(table, boxes, int(place), written) if chosen[row] else None
+            if missing is not None:
+                return Case(table, remaining, iteration == 0, True, False, at, None), row, missing
     return None
 
 
 def _step(
     table: ScheduleTable, boxes: Boxes, place: int, written: dict[object, np.ndarray]
-) -> bool:
-    """Executes one access; whether it is a read of undefined bytes."""
+) -> np.ndarray | None:
+    """Executes one access; of a read of undefined bytes their runs."""
     row = int(boxes.rows[place])
     buffer = table.buffers[table.access_buffer[row]]
     key: object = buffer.arena if buffer.arena is not None else buffer.name
@@ -91,5 +97,10 @@ def _step(
     box = box[: len(buffer.shape)]
     if table.access_write[row]:
         view[box] = True
-        return False
-    return buffer.kind in ("state", "output") and not bool(view[box].all())
+        return None
+    if buffer.kind not in ("state", "output") or bool(view[box].all()):
+        return None
+    asked = np.zeros_like(memory)
+    asked.reshape(view.shape)[box] = True
+    bad = np.flatnonzero(asked & ~memory) + (buffer.offset if buffer.arena is not None else 0)
+    return merged(np.stack([bad, bad + 1], 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from amk.schedule.table import ScheduleTable
+from amk.schedule.verify.extent import Bytes
 
 KINDS = (
     "malformed",
@@ -29,14 +30,29 @@ class TooLargeError(Exception):
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A wait that is never met: `task` of iteration 0 waits for `counter` >= `need`, which reaches
+    `reached`; `missing` are the tasks that never run with the amounts that they would signal."""
+
+    task: int
+    counter: str
+    need: int
+    reached: int
+    missing: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class Witness:
     """Evidence for a finding, in family and index terms.
 
-    `lines` explain it to a reader.  `run` is a list of (iteration, task number) in the order in
-    which they run: for a race both `pair` members are enabled after it (or its last task is the
-    access that is reached without having synchronised with the other), for a deadlock it is the
-    longest run, and `stuck` are the (iteration, task) that remain.  `start` gives the run-time
-    scalars (and `iter`) at the iteration that the run calls 0.
+    `lines` explain it to a reader, `places` say what happens at which `file:line:col`.  `run` is a
+    list of (iteration, task number) in the order in which they run: for a race both `pair` members
+    are enabled after it (or its last task is the access that is reached without having synchronised
+    with the other), for an agent that runs free it is a run without the first of `pair`, for a
+    deadlock it is the longest run, `stuck` are the (iteration, task) that remain, and `waits` what
+    the first of each queue waits for.  `bytes` are those that both accesses of a race touch, or
+    those of an undefined read that nothing has written.  `start` gives the run-time scalars (and
+    `iter`) at the iteration that the run calls 0.
     """
 
     lines: tuple[str, ...] = ()
@@ -44,6 +60,9 @@ class Witness:
     pair: tuple[tuple[int, int], ...] = ()
     stuck: tuple[tuple[int, int], ...] = ()
     start: tuple[tuple[str, int], ...] = ()
+    waits: tuple[Waiting, ...] = ()
+    bytes: tuple[Bytes, ...] = ()
+    places: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
