@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from amk.trace.hops import hop_times
 from amk.trace.timeline import Timeline
 
 
@@ -22,6 +23,9 @@ class PhaseTime:
     """Waiting for packets."""
     weights: float
     """Waiting for weights: the ring was empty."""
+    hop: float | None
+    """Microseconds from the end of the last task that writes what a task waits for to its arrival,
+    the median; None where no task waits."""
     skew: float
     """Microseconds from the end of the first worker to the end of the last, on the average over
     the layers."""
@@ -33,6 +37,7 @@ def phase_times(timeline: Timeline) -> Iterator[PhaseTime]:
     """The families in the order of the schedule."""
     waits, layout = timeline.waits, timeline.layout
     warps = layout.workers * layout.warps * layout.tokens
+    hops = hop_times(timeline)
     for number, origin in enumerate(timeline.table.origins):
         mine = (waits.task == number) & (timeline.phases == number)[:, None, None, :]
         if not mine.any():
@@ -44,6 +49,7 @@ def phase_times(timeline: Timeline) -> Iterator[PhaseTime]:
             total=float(waits.end[mine].sum()) / warps / 1e3,
             packets=float(waits.packets[mine].sum()) / warps / 1e3,
             weights=float(waits.weights[mine].sum()) / warps / 1e3,
+            hop=float(np.median(hops[number])) / 1e3 if number in hops else None,
             skew=float(np.mean(skews)) / 1e3,
             last=last,
         )
@@ -78,13 +84,14 @@ def summary(timeline: Timeline, traced_us: float, normal_us: float) -> str:
         f" warp a token, of {token:.1f}:",
         "",
         f"{'phase':16}{'tasks':>7}{'total':>9}{'packets':>9}{'weights':>9}{'rest':>9}{'part':>7}"
-        f"{'skew':>9}{'last worker':>13}",
+        f"{'hop':>8}{'skew':>9}{'last worker':>13}",
     ]
     for phase in phases:
         rest = phase.total - phase.packets - phase.weights
+        hop = "-" if phase.hop is None else f"{phase.hop:.2f}"
         lines.append(
             f"{phase.name[:15]:16}{phase.tasks:7}{phase.total:9.1f}{phase.packets:9.1f}"
-            f"{phase.weights:9.1f}{rest:9.1f}{phase.total / token:7.1%}{phase.skew:9.2f}"
+            f"{phase.weights:9.1f}{rest:9.1f}{phase.total / token:7.1%}{hop:>8}{phase.skew:9.2f}"
             f"{phase.last:13}"
         )
     packets = sum(phase.packets for phase in phases)

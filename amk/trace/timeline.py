@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -21,12 +22,12 @@ class Timeline:
     tasks: np.ndarray
     """[workers, tasks of a worker]: numbers in `table`, in the order of the queue; -1: none."""
 
-    @property
+    @cached_property
     def phases(self) -> np.ndarray:
         """[workers, tasks of a worker]: the family of each task; -1: none."""
         return np.where(self.tasks < 0, -1, self.table.task_origin[self.tasks])
 
-    @property
+    @cached_property
     def layers(self) -> np.ndarray:
         """[workers, tasks of a worker]: the layer of each task; -1 outside layers."""
         index = self.table.task_index
@@ -34,7 +35,7 @@ class Timeline:
             return np.full(self.tasks.shape, -1)
         return np.where(self.tasks < 0, -1, index[self.tasks, 1])
 
-    @property
+    @cached_property
     def start(self) -> int:
         """When the first task began, in nanoseconds."""
         return int(self.waits.begin[self._there()].min())

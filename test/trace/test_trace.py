@@ -24,6 +24,7 @@ from amk.runtime.progress import silent
 from amk.runtime.toolchain import find_cxx, find_nvcc
 from amk.schedule.builder import TableBuilder
 from amk.trace.chrome import chrome_trace
+from amk.trace.hops import hop_times
 from amk.trace.run import Traced, run_traced
 from amk.trace.summary import phase_times, summary
 from amk.trace.timeline import Timeline, timeline_of
@@ -149,7 +150,53 @@ def test_the_summary_adds_up():
     text = summary(two_workers(), 12.34, 11.0)
     assert "12.3 us a token with the instruments, 11.0 without" in text
     row = next(line for line in text.splitlines() if line.startswith("f "))
-    assert row.split() == ["f", "2", "2.0", "0.5", "0.2", "1.3", "100.0%", "2.10", "1"]
+    assert row.split() == ["f", "2", "2.0", "0.5", "0.2", "1.3", "100.0%", "-", "2.10", "1"]
+
+
+def test_hops_run_from_the_last_writer_of_what_is_read_to_its_arrival():
+    builder = TableBuilder(2, None, "hops")
+    x = builder.buffer("x", (4,), 8, packet=True)
+    index = {"i": np.arange(2)}
+    f, g = (
+        builder.tasks(
+            builder.origin(name, ""),
+            builder.queues(np.arange(2), "compute"),
+            [index["i"]],
+            None,
+            index,
+        )
+        for name in "fg"
+    )
+    # Task i of f writes x[2 i : 2 i + 2]. Task 0 of g reads all of x, task 1 only what f[0] wrote.
+    builder.access(f, x, True, [np.array([0, 2])], [np.array([2, 4])], use=0, index=index)
+    builder.access(g, x, False, [np.array([0, 0])], [np.array([4, 2])], use=0, index=index)
+    layout = TraceLayout(workers=2, warps=2, tasks=2, tokens=1, first=0)
+    words = np.zeros(layout.info.nbytes // 8, np.uint64)
+    records = words[: 2 * 2 * 2 * 4].reshape(2, 2, 2, 4)  # worker, warp, task, word
+
+    def record(worker: int, task: int, times: list[tuple[int, int, int]]) -> None:
+        for warp, (begin, arrived, end) in enumerate(times):
+            packed = (end - begin) << 32 | (arrived - begin)
+            records[worker, warp, task] = [task + 1, begin, packed, 0]
+
+    record(0, 0, [(1000, 1000, 2000), (1000, 1000, 2500)])
+    record(1, 0, [(1000, 1000, 4000), (1000, 1000, 3500)])
+    record(0, 1, [(2000, 4600, 5000), (2500, 4700, 5000)])  # waits for f[1], which ends at 4000
+    record(1, 1, [(4000, 4100, 5000), (3500, 3600, 5000)])  # begins after f[0] has ended at 2500
+    timeline = timeline_of(builder.build(), layout, words.view(np.int32))
+    (found,) = hop_times(timeline).items()
+    assert found[0] == 1
+    assert found[1].tolist() == [700]
+    rows = {line.split()[0]: line.split() for line in summary(timeline, 9, 9).splitlines() if line}
+    assert rows["f"][-3] == "-"
+    assert rows["g"][-3] == "0.70"
+
+
+def test_hops_of_a_run_are_between_tasks_that_exchange(timeline):
+    names = [origin.name for origin in timeline.table.origins]
+    hops = hop_times(timeline)
+    assert names.index("embed") not in hops  # it waits for nothing
+    assert {"o", "gate_up", "down"} <= {names[origin] for origin in hops}
 
 
 def test_the_ring_of_a_gpu_is_decoded():
