@@ -222,6 +222,10 @@ def test_normal_programs_have_no_trace_of_it(target):
     instrumented = emit_program(module, target, trace=TraceWindow())
     rest = iter(instrumented.source.splitlines())
     assert all(line in rest for line in normal.source.splitlines())
+    # Every bounded wait is recorded.
+    waits = instrumented.source.count("  Patience patience;")
+    assert waits >= 2
+    assert instrumented.source.count("AMK_TRACE(const Waiting waiting(") == waits
 
 
 @pytest.mark.slow
