@@ -98,7 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     checkpoint = open_subject(arguments)
     longest = parse_config(checkpoint.config, checkpoint.name).max_context
-    contexts = arguments.contexts or tuple(c for c in DEFAULT_CONTEXTS if c <= longest)
+    default = tuple(context for context in DEFAULT_CONTEXTS if context <= longest)
+    contexts = arguments.contexts or default or (longest,)
     subject = Subject(
         checkpoint,
         target_of(arguments),
