@@ -417,13 +417,15 @@ class KernelPrinter:
         copies = self._rows_per_lane(op.outs, op.out_counts)
         outs = self._declare_outputs(op.outs)
         first = values.variables.print(head.lo * (width - 2) + columns.lo)
-        count = values.size(1).value
+        size = values.size(1)
+        count = values.variables.print(size)
+        about = size.value if size.is_const else width - 2
         epoch = values.epoch()
         partial = (
             f"amk::Packets<float>{{b.{values.buffer.spelling}, {epoch}, {values.buffer.number}}}"
         )
         self.writer.line(
-            f"amk::combine<{width - 2}, {parts}, {copies}, {count}, {self._functions}>"
+            f"amk::combine<{width - 2}, {parts}, {copies}, {about}, {self._functions}>"
             f"(w, {partial}, {first}, {count},"
         )
         self.writer.depth += 2
