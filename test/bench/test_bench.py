@@ -125,6 +125,18 @@ def test_no_gpu_is_one_line(capsys):
     assert "needs a GPU, but" in line
 
 
+@pytest.mark.gpu
+def test_measures_on_the_gpu(tmp_path, capsys):
+    results = tmp_path / "result.json"
+    command = ["bench", "--shape=tiny", "--contexts=64,256", "--device=cuda", "--quick"]
+    assert main([*command, "--check-long", "-o", str(results)]) == 0
+    found = json.loads(results.read_text())
+    assert all(check["good"] for check in found["checks"])
+    for row in found["rows"]:
+        assert 0 < row["ceiling_us"] < row["amk"]["us"]
+    assert found["loading_peak_bytes"] >= found["memory_bytes"] * 0.9
+
+
 def times(*us: float) -> Times:
     return Times(us)
 

@@ -251,6 +251,16 @@ def test_an_instrumented_program_computes_the_same_bits():
     np.testing.assert_array_equal(logits[1], logits[0])
 
 
+@pytest.mark.gpu
+def test_traces_on_the_gpu(tmp_path, capsys):
+    path = tmp_path / "trace.json"
+    command = ["trace", "--shape=tiny", "--device=cuda", "--context=64", "--all-warps"]
+    assert main([*command, "-o", str(path)]) == 0
+    assert "ring full (producers wait for consumers)" in capsys.readouterr().out
+    events = json.loads(path.read_text())["traceEvents"]
+    assert {event["tid"] for event in events if event.get("cat") == "task"} == set(range(8))
+
+
 def test_the_command_writes_both(tmp_path, capsys):
     if find_cxx() is None:
         pytest.skip("no C++ compiler")
