@@ -12,17 +12,23 @@ if TYPE_CHECKING:
 
 
 def emit_program(
-    module: ModuleOp, target: str, *, stream_only: bool = False, trace: TraceWindow | None = None
+    module: ModuleOp,
+    target: str,
+    *,
+    stream_only: bool = False,
+    trace: TraceWindow | None = None,
+    stress: int | None = None,
 ) -> Program:
     """Print a module at task level for `target` (`sm_90`, …, `host`); KeyError for other names.
 
     The schedule must have been verified: the printer trusts it. With `stream_only`, the program
-    streams the weights and computes nothing; with `trace`, it records what it does.
+    streams the weights and computes nothing; with `trace`, it records what it does; with `stress`,
+    a seed, the threads of the host are delayed at random.
     """
     from amk.backends.arch import arch_of
     from amk.backends.print_program import emit_program as emit_for
 
-    return emit_for(module, arch_of(target), stream_only=stream_only, trace=trace)
+    return emit_for(module, arch_of(target), stream_only=stream_only, trace=trace, stress=stress)
 
 
 def emit(module: ModuleOp, target: str) -> str:

@@ -93,12 +93,14 @@ def emit_program(
     *,
     stream_only: bool = False,
     trace: TraceWindow | None = None,
+    stress: int | None = None,
 ) -> Program:
     """Print the schedule of a module (which must verify) for a target.
 
     With `stream_only`, its tasks are left out: weights are streamed in the same way, through the
     same ring and from the same buffers, and thrown away. No schedule can be faster. With `trace`,
-    the program records what its workers do in those iterations of a launch.
+    the program records what its workers do in those iterations of a launch. With `stress`, a seed,
+    the threads of a host program are delayed at random where they wait, send and signal.
     """
     plan = resources(module, arch)
     layout = None if trace is None else trace_layout(plan.schedule, arch, trace)
@@ -106,14 +108,19 @@ def emit_program(
     streams, config = plan.streams, plan.config
     writer = Writer()
     _banner(writer, schedule, arch, streams)
-    _config(writer, {**config, **layout.config} if layout else config)
     if plan.table is not None and (stream_only or layout is not None):
         raise AmkError("a schedule that is no loops over families has no stream-only or trace form")
+    if stress is not None:
+        if arch.is_gpu:
+            raise AmkError(f"random delays are for the host, not for {arch.name}")
+        config = {**config, "kStressSeed": stress & 0x7FFFFFFF}
+    _config(writer, {**config, **layout.config} if layout else config)
     text = device_text(
         arch.device,
         table=plan.table is not None,
         ceiling=stream_only,
         trace=layout is not None,
+        stress=stress is not None,
     )
     for line in text.splitlines():
         writer.line(line)

@@ -57,11 +57,19 @@ def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="print an instrumented program, which records what its workers do (see amk trace)",
     )
+    parser.add_argument(
+        "--stress-delays",
+        metavar="SEED",
+        type=int,
+        help="delay the threads of the C++ file at random where they wait, send and signal",
+    )
     parser.add_argument("-o", "--output-file", metavar="FILE", help="write to FILE, else to stdout")
     parser.add_argument("input_file", metavar="FILE", nargs="?", help="input, else stdin")
     arguments = parser.parse_args(argv)
     if arguments.to_cpp and arguments.arch is not None:
         parser.error("--arch is for CUDA files; the C++ file runs on any host")
+    if arguments.stress_delays is not None and not arguments.to_cpp:
+        parser.error("--stress-delays is for --to-cpp")
     if arguments.check_cuda is not None and arguments.trace:
         parser.error("--trace is for printing; instrumented files are not checked")
     if arguments.check_cuda == "-" and arguments.input_file in (None, "-"):
@@ -101,20 +109,21 @@ def require_task_level(module: ModuleOp) -> None:
     raise AmkError(message, location=location_of(module))
 
 
-def translate(module: ModuleOp, target: str, *, trace: bool = False) -> str:
+def translate(
+    module: ModuleOp, target: str, *, trace: bool = False, stress: int | None = None
+) -> str:
     """The program for `target` (an architecture, or `host`) that `module` describes.
 
-    With `trace`, it records what its workers do. Raises AmkError where the module is not at task
-    level, or where its schedule does not verify.
+    With `trace`, it records what its workers do; with `stress`, a seed, the threads of the host are
+    delayed at random. Raises AmkError where the module is not at task level, or where its schedule
+    does not verify.
     """
     from amk import backends
-
-    _verify(module, target)
-    if not trace:
-        return backends.emit(module, target)
     from amk.backends.trace_layout import TraceWindow
 
-    return backends.emit_program(module, target, trace=TraceWindow()).source
+    _verify(module, target)
+    window = TraceWindow() if trace else None
+    return backends.emit_program(module, target, trace=window, stress=stress).source
 
 
 def check_cuda(module: ModuleOp, target: str, path: str) -> str:
@@ -146,7 +155,7 @@ def _run(argv: Sequence[str]) -> int:
     if arguments.check_cuda is not None:
         result = check_cuda(module, target, arguments.check_cuda)
     else:
-        result = translate(module, target, trace=arguments.trace)
+        result = translate(module, target, trace=arguments.trace, stress=arguments.stress_delays)
     write_output(arguments.output_file, result)
     return 0
 

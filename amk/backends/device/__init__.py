@@ -66,6 +66,8 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
 
 _TRACE_MARK = "AMK_TRACE("
 """Lines with it are part of instrumented programs only."""
+_STRESS_MARK = "AMK_STRESS("
+"""Lines with it are part of programs with random delays only."""
 
 _TRACE: Mapping[str, tuple[str, ...]] = {
     "cuda": ("cuda/trace_clock.cuh", "common/trace.h", "cuda/trace_ring.cuh"),
@@ -99,18 +101,26 @@ _OPERAND_STEP_BYTES = 64
 
 
 def device_text(
-    target: str, *, table: bool = False, ceiling: bool = False, trace: bool = False
+    target: str,
+    *,
+    table: bool = False,
+    ceiling: bool = False,
+    trace: bool = False,
+    stress: bool = False,
 ) -> str:
     """The device layer of `target`: a key of `HEADERS`.
 
     With `table`, what a schedule in tables needs; with `ceiling`, what a program needs that throws
-    away its weights; with `trace`, what an instrumented one needs.
+    away its weights; with `trace`, what an instrumented one needs; with `stress` (on the host),
+    what one with random delays needs.
     """
     root, kind = files(__name__), "host" if target == "host" else "cuda"
     names = list(HEADERS[target])
     if trace:
         place = names.index("common/support.h") + 1
         names[place:place] = _TRACE[kind]
+    if stress:
+        names.insert(names.index("common/support.h") + 1, "host/stress.h")
     if table:
         names += _TABLE[kind]
     if ceiling:
@@ -118,9 +128,12 @@ def device_text(
     text = "\n".join(
         root.joinpath(name).read_text(encoding="utf-8").rstrip() + "\n" for name in names
     )
-    if trace:
-        return text
-    return "".join(line for line in text.splitlines(keepends=True) if _TRACE_MARK not in line)
+    left_out = [m for m, on in ((_TRACE_MARK, trace), (_STRESS_MARK, stress)) if not on]
+    return "".join(
+        line
+        for line in text.splitlines(keepends=True)
+        if not any(mark in line for mark in left_out)
+    )
 
 
 def operand_bytes(columns: int, dtype: str) -> int:

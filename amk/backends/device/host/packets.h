@@ -3,6 +3,7 @@ namespace amk {
 // A packet is one 64-bit access, so it validates itself; it orders nothing else.
 AMK_DEVICE void store_packet(uint64_t* p, uint32_t payload, uint32_t epoch) {
   const uint64_t v = static_cast<uint64_t>(epoch) << 32 | payload;
+  AMK_STRESS(stress();)
   std::atomic_ref<uint64_t>(*p).store(v, std::memory_order_relaxed);
 }
 AMK_DEVICE uint64_t load_packet(uint64_t* p) {

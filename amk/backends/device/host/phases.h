@@ -19,6 +19,7 @@ AMK_DEVICE int argmax(Worker& w, Packets<float> value, Packets<int> index, int n
 // Until the counter reaches the target, modulo 2^32; then all that its signals cover is visible.
 AMK_DEVICE void wait(Worker& w, const uint32_t* counter, uint32_t target, int buffer) {
   Patience patience;
+  AMK_STRESS(stress();)
   AMK_TRACE(const Waiting waiting(w.trace, false);)
   while (true) {
     const uint32_t seen = std::atomic_ref<uint32_t>(*const_cast<uint32_t*>(counter))
@@ -30,6 +31,7 @@ AMK_DEVICE void wait(Worker& w, const uint32_t* counter, uint32_t target, int bu
 
 // After all writes of the worker so far.
 AMK_DEVICE void signal(Worker&, uint32_t* counter, uint32_t amount) {
+  AMK_STRESS(stress();)
   std::atomic_ref<uint32_t>(*counter).fetch_add(amount, std::memory_order_release);
 }
 

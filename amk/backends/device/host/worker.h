@@ -63,6 +63,7 @@ struct Worker {
   // The payload of packet i once it has come.
   template <class T>
   uint32_t receive(const Packets<T>& from, int i) {
+    AMK_STRESS(stress();)
     const uint64_t v = load_packet(from.p + i);
     if (static_cast<uint32_t>(v >> 32) == from.epoch) [[likely]] return static_cast<uint32_t>(v);
     return await(from.p + i, {from.buffer, from.first + i, from.epoch, 0});
