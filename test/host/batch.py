@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
@@ -32,10 +33,12 @@ ADDRESS = ("-O1", "-g0", "-fsanitize=address,undefined", "-fno-sanitize-recover=
 ENVIRONMENT = {
     # Every race counts, however alike: all programs run through the same few functions.
     "TSAN_OPTIONS": "suppress_equal_stacks=0 suppress_equal_addresses=0 report_bugs=1 "
-    "exitcode=0 log_path=/dev/null",
+    "exitcode=0 log_path=/dev/null symbolize=0",
     "PATH": "/usr/bin:/bin",
 }
-_STATUS = struct.Struct("8I2i")
+_STATUS = struct.Struct("8I3i")
+_DELAY = "if (dice < 8)"
+_BEGIN = "void sync() {"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Result:
     """Of ThreadSanitizer."""
     overwrites: int
     """Of those, how many are of a write after a read."""
+    different: int
+    """1 if the last launch left other memory than the first one."""
     memory: tuple[bytes, ...]
 
 
@@ -60,6 +65,8 @@ class Job:
     position: int = 0
     launches: int = 1
     timeout_ms: int = 20_000
+    held: Sequence[tuple[int, int]] = ()
+    """Up to two tasks (number in the table of the schedule, iteration) that begin late."""
 
 
 def _body(program: Program, number: int) -> str:
@@ -72,18 +79,51 @@ def _body(program: Program, number: int) -> str:
     return f"namespace program_{number} {{\n{tail}}}\n"
 
 
+def _device(stress: bool, strong: bool) -> str:
+    """The device layer; with many delays, with packets that release and acquire."""
+    text = device_text("host", table=True, stress=stress)
+    assert _BEGIN in text
+    text = text.replace(_BEGIN, f"{_BEGIN} hold(task, iteration);")
+    if stress:
+        assert _DELAY in text
+        text = text.replace(_DELAY, "if (dice < 512)")
+    if strong:
+        start, end = text.index("void store_packet("), text.index("AMK_DEVICE void send(")
+        packets = text[start:end]
+        for access, order in (("store(v", "release"), ("load(", "acquire")):
+            assert access in packets
+            comma = ", " if "(v" in access else ""
+            packets = packets.replace(
+                f".{access}{comma}std::memory_order_relaxed",
+                f".{access}{comma}std::memory_order_{order}",
+            )
+        text = text[:start] + packets + text[end:]
+    return text
+
+
 class Batch:
     """Programs that were compiled together."""
 
-    def __init__(self, modules: Sequence[ModuleOp], flags: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self,
+        modules: Sequence[ModuleOp],
+        flags: Sequence[str],
+        folder: Path,
+        *,
+        stress: bool = False,
+        strong: bool = False,
+    ) -> None:
+        """With `stress`, threads are delayed often; with `strong`, packets release and acquire."""
         self.programs = [emit_program(module, "host") for module in modules]
         count = len(self.programs)
-        config = "".join(f"constexpr int {k} = {v};\n" for k, v in self.programs[0].config.items())
+        config = {**self.programs[0].config, "kStressSeed": 1}
+        constants = "".join(f"constexpr int {k} = {v};\n" for k, v in config.items())
         entries = ", ".join(f"{{program_{n}::entry}}" for n in range(count))
         source = "\n".join(
             [
-                f"namespace amk::config {{\n{config}}}",
-                device_text("host", table=True),
+                f"namespace amk::config {{\n{constants}}}",
+                "namespace amk { void hold(int task, int iteration); }",
+                _device(stress, strong),
                 *(_body(program, n) for n, program in enumerate(self.programs)),
                 DRIVER.read_text(),
                 f"const Program kPrograms[] = {{{entries}}};",
@@ -109,21 +149,24 @@ class Batch:
         results: list[Result] = []
         at = 0
         for job in jobs:
-            *status, reports, overwrites = _STATUS.unpack_from(ran.stdout, at)
+            *status, reports, overwrites, different = _STATUS.unpack_from(ran.stdout, at)
             at += _STATUS.size
             memory: list[bytes] = []
             for given in job.memory:
                 memory.append(ran.stdout[at : at + len(given)])
                 at += len(given)
-            results.append(Result(StatusValues(*status), reports, overwrites, tuple(memory)))
+            results.append(
+                Result(StatusValues(*status), reports, overwrites, different, tuple(memory))
+            )
         assert at == len(ran.stdout)
         return results
 
 
 def _request(job: Job) -> bytes:
+    held = [*job.held, (-1, 0), (-1, 0)][:2]
     head = struct.pack(
-        "9q", job.program, job.launches, job.position, job.steps, 0, job.timeout_ms,
-        len(job.memory), 0, 0,
+        "11q", job.program, job.launches, job.position, job.steps, 0, job.timeout_ms,
+        len(job.memory), *held[0], *held[1],
     )  # fmt: skip
     return head + b"".join(struct.pack("q", len(data)) + data for data in job.memory)
 
@@ -190,8 +233,11 @@ class Case:
         counters = len(schedule_counters(self.module))
         return self.images()[: len(self.given) - counters]
 
-    def job(self, program: int, **more: int) -> Job:
-        return Job(program, self.given, self.steps, self.start or 0, **more)
+    def job(self, program: int, **more: Any) -> Job:
+        """A job for this schedule; `held` are tasks of its table."""
+        order = np.argsort(self.machine.table.task_queue, kind="stable").tolist()
+        held = [(order.index(task), iteration) for task, iteration in more.pop("held", ())]
+        return Job(program, self.given, self.steps, self.start or 0, held=held, **more)
 
 
 def schedule_counters(module: ModuleOp) -> list[str]:
