@@ -35,6 +35,9 @@ from program import program_of  # noqa: E402
 
 from amk.schedule.verify import verify  # noqa: E402
 
+MEMORY = 256 << 20
+"""Bytes for iterations of a mutant of true size; where accesses may meet thousands of iterations
+apart, more would take minutes."""
 STATES = 200_000
 """The explorer gives up on a mutant with more states."""
 BEYOND = "the verifier cannot decide"
@@ -63,7 +66,7 @@ def compare_true(seed: int) -> tuple[str, str, int]:
     rng = random.Random(seed)
     base = large(rng.choice(TRUE_SIZES), rng.random() < 0.5)
     mutant = mutate_sensibly(base, rng)
-    verdict = verify(mutant.table)
+    verdict = verify(mutant.table, memory=MEMORY)
     if verdict.kind == "resource" and BEYOND in verdict.message:
         return "not decided", "", 0
     opinion = confirm(base, mutant, verdict, rng)

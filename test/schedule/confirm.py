@@ -22,7 +22,7 @@ NEAR = 2
 ANCHORS, PARTNERS = 250, 4
 """At random: so many accesses, and so many conflicts of each."""
 READS = 40
-"""At most this many reads around the mutation are checked for bytes that nobody wrote."""
+"""So many reads of what touched tasks write are checked for bytes that nobody wrote."""
 ITERATIONS = 3
 """Iterations of an accepted mutant that are unrolled: enough for a skew of 1."""
 
@@ -159,7 +159,8 @@ def _reads(
 ) -> list[int]:
     """Reads of touched tasks, reads of what they write or wrote, and a few more."""
     reads = sample.plain & ~sample.write & (sample.iteration == 0)
-    found = reads & np.isin(sample.task, touched)
+    own = np.flatnonzero(reads & np.isin(sample.task, touched)).tolist()
+    found = np.zeros(len(reads), bool)
     # Where the mutation moved or dropped a write, the readers of the old region matter.
     lo, hi, happens = Regions(base).boxes(sample.start, 0)
     rows = np.flatnonzero(happens & base.access_write & np.isin(base.access_task, touched))
@@ -168,5 +169,5 @@ def _reads(
         found |= reads & meet & (sample.buffer == base.access_buffer[row])
     chosen = np.flatnonzero(found).tolist()
     others = np.flatnonzero(reads).tolist()
-    chosen = rng.sample(chosen, min(READS, len(chosen)))
+    chosen = own + rng.sample(chosen, min(READS, len(chosen)))
     return chosen + rng.sample(others, min(READS // 4, len(others)))

@@ -19,7 +19,7 @@ from oracle import judge
 from program import program_of
 from real import lowered, with_counters
 
-from amk.schedule.verify import verify
+from amk.schedule.verify import Verdict, verify
 
 MUTANTS = int(os.environ.get("AMK_MUTANTS", "480"))
 EXPLORED = 8
@@ -27,6 +27,8 @@ EXPLORED = 8
 LARGE = int(os.environ.get("AMK_LARGE_MUTANTS", "2"))
 FIRST = int(os.environ.get("AMK_MUTANTS_FIRST", "0"))
 BLOCKS = 4
+MEMORY = 64 << 20
+"""What compares accesses that lie thousands of iterations apart is passed over in tests."""
 
 
 def test_small_lowerings_are_accepted_by_both() -> None:
@@ -76,6 +78,21 @@ def test_mutants_of_true_size(name: str, counters: bool) -> None:
         what = f"seed {seed}: {mutant.what}: {verdict.kind} {verdict.message}"
         assert not opinion.against, f"{what}, but {opinion.against}"
         assert opinion.pairs > 1000 or not verdict.ok
+
+
+def test_the_search_finds_faults() -> None:
+    """A verifier that accepts everything would be noticed: most faults are found when not told."""
+    base = large("smollm2-cut", True)
+    found: list[bool] = []
+    for seed in range(24):
+        rng = random.Random(seed)
+        mutant = mutate_sensibly(base, rng)
+        verdict = verify(mutant.table, memory=MEMORY)
+        if verdict.kind in ("race", "undefined-read"):
+            opinion = confirm(base, mutant, Verdict(True, skew=1), rng)
+            found.append(bool(opinion.against))
+    assert len(found) >= 3
+    assert sum(found) >= 0.7 * len(found)
 
 
 def test_a_guarded_reader_lets_a_packet_be_overwritten() -> None:
