@@ -17,6 +17,7 @@ from amk.frontend.import_model import import_model
 from amk.ir.module import parse_module, verify_module
 from amk.passes.lower_to_tasks import LowerToTasksPass
 from amk.passes.lower_to_tiles import LowerToTilesPass
+from amk.runtime.build import ir_text
 
 
 class ConfigOnly(Checkpoint):
@@ -53,7 +54,7 @@ class Model:
     workers: int = 3
     dtype: Literal["f32", "bf16"] = "f32"
     exchange: str | None = None
-    splits: int | None = None
+    splits: int | None = 3
     units: int = 1
     activation: str = "silu"
     context: int = 64
@@ -130,6 +131,18 @@ def printed(model: Model, target: str = "sm_90") -> str:
     return emit(module_of(model), target)
 
 
+@cache
+def irregular(model: Model) -> ModuleOp:
+    """The schedule of a model with every family of many tasks dealt in another order.
+
+    That is no index arithmetic of the printer's any more, so it prints tables.
+    """
+    dealt = f"on i mod {model.workers} args"
+    text = ir_text(model.module())
+    assert dealt in text
+    return parse(text.replace(dealt, f"on (i * 2) mod {model.workers} args"))
+
+
 def parse(text: str) -> ModuleOp:
     """A verified module of this text."""
     module = parse_module(text, "test.mlir")
@@ -172,3 +185,34 @@ task.schedule @exchange attributes {workers = 2 : i64, context = 8 : i64} {
 }
 """
 """Two workers exchange plain memory under a counter, layer by layer."""
+
+
+TABLES = """
+tile.kernel @copy(%from: memref<4xf32>, %to: memref<?xf32>, %first: index) {
+  tile.map -> %to {counts = array<i64: 1>} {
+  ^bb0(%e: index):
+    %v = tile.load %from[%e]
+    tile.yield %v : f32
+  }
+}
+task.schedule @s attributes {workers = 2 : i64, context = 8 : i64} {
+  task.scalar @pos in 0 to 8 step 1
+  task.buffer @a input : memref<4xf32>
+  task.buffer @x scratch in @p + 16 : memref<2x4xf32>
+  task.buffer @k scratch : memref<2x4xf32, "shared">
+  task.buffer @y output : memref<16x4xf32>
+  task.buffer @q scratch uses 2 : memref<4xf32, "packet">
+  task.counter @done
+  task.counter @read
+  task.family @give calls @copy for i in 2 on 1 - i args [
+    in @a[0 : 4], out @x[i, 0 : 4], index i + pos] waits [@read >= 0] signals [@done += 1]
+  task.task @send worker 0 args [out @q[0 : 4] use 1, index 7]
+  task.family @take calls @copy for i in 2 on 1 - i args [
+    in @x[(i + 1) mod 2, 0 : 4], out @y[pos + 8 * i, 0 : 4], index (pos * 3 + iter) mod 5]
+    waits [@done >= 2] signals [@read += 1]
+  task.family @keep for i in 2 on 1 - i args [
+    in @a[0 : 4] if (pos + 2) mod 3 == 0, out @k[1 - i, 0 : 4]] when pos mod 2 == 0
+  task.task @receive worker 1 args [in @q[0 : 4] use 1] signals [@read += 1]
+}
+"""
+"""Explicit tasks, guards, an arena, tasks without a kernel: a schedule that prints tables."""

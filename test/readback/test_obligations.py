@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from programs import Model, module_of, parse, printed
@@ -32,7 +33,7 @@ def buffers() -> dict[str, BufferFacts]:
     ).buffers
 
 
-GLOBAL, OWN = buffers()["global"], buffers()["own"]
+GLOBAL, OWN = replace(buffers()["global"], exposed=True), buffers()["own"]
 
 
 def steps(text: str) -> list[Step]:

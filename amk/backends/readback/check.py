@@ -11,6 +11,7 @@ from xdsl.dialects.builtin import ModuleOp
 from amk.backends.arch import ARCHS
 from amk.backends.print_program import resources
 from amk.backends.readback import syntax
+from amk.backends.readback.cases import CasesReader
 from amk.backends.readback.declarations import (
     check_constants,
     check_functions,
@@ -26,6 +27,7 @@ from amk.backends.readback.obligations import MET, Step, Threads, follow
 from amk.backends.readback.parse import parse
 from amk.backends.readback.source import without_device_layer
 from amk.backends.readback.streams import Copies, compare, copies_of, read_stream
+from amk.backends.readback.tables import read_tables
 from amk.backends.readback.task import TaskReader
 from amk.errors import AmkError
 
@@ -62,27 +64,41 @@ def check_program(module: ModuleOp, target: str, text: str, name: str) -> Report
     """
     if target not in ARCHS:
         raise AmkError(f"cannot read back a program for '{target}'; known: {', '.join(ARCHS)}")
-    unit = parse(without_device_layer(text, target, name), name)
+    schedule, in_tables = without_device_layer(text, target, name)
+    unit = parse(schedule, name)
     try:
-        return _Checker(module, target, unit).run()
+        return _Checker(module, target, unit, in_tables).run()
     except Mismatch as error:
         where = f"{name}:{error.node.line}:{error.node.column}" if error.node.line else name
         raise AmkError(str(error), location=where) from error
 
 
 class _Checker:
-    def __init__(self, module: ModuleOp, target: str, unit: syntax.Unit) -> None:
+    def __init__(self, module: ModuleOp, target: str, unit: syntax.Unit, in_tables: bool) -> None:
         self.module, self.unit, self.target = module, unit, target
         self.arch = ARCHS[target]
-        self.expected = Expected(module)
+        self.expected = Expected(module, in_tables=in_tables)
 
     def run(self) -> Report:
-        expected, table = self.expected, self.expected.table
+        expected = self.expected
         config = resources(self.module, self.arch).config
         names = read_types(self.unit, expected)
         compute, stream = check_functions(self.unit, self.arch, names)
         check_constants(self.unit, expected, self.arch, config)
-        lanes = Lanes.of_workers(expected.workers, scalar_values(expected.ranges))
+        if expected.in_tables:
+            reader = CasesReader(read_tables(self.unit, expected), names)
+            reader.compute(compute)
+            return self._report(reader.stream(stream), len(reader.steps))
+        if self.unit.tables:
+            fail(self.unit.tables[0], "nothing reads this table")
+        return self._loops(names, compute, stream)
+
+    def _loops(self, names: Names, compute: syntax.Function, stream: syntax.Function) -> Report:
+        """Families as loops and index arithmetic."""
+        expected = self.expected
+        lanes = Lanes.of_workers(
+            expected.workers, scalar_values(expected.ranges, expected.iterations)
+        )
         places = run(loop_of(compute), lanes)
         sites = self._sites(places, names, compute)
         steps = [TaskReader(site, place.body[1:], place.node).read() for site, place in sites]
@@ -90,18 +106,22 @@ class _Checker:
         produced = copies_of(run(loop_of(stream), lanes), names)
         streams = compare(produced, consumed, stream)
         self._obligations(places, steps)
-        packets = np.array([buffer.packet for buffer in table.buffers])
+        return self._report(streams, sum(len(s) for s in steps))
+
+    def _report(self, streams: int, steps: int) -> Report:
+        table = self.expected.table
+        packets = np.array([buffer.packet for buffer in table.buffers], bool)
         return Report(
             target=self.target,
-            families=len(expected.families),
-            workers=expected.workers,
+            families=len(table.origins),
+            workers=self.expected.workers,
             tasks=table.n_tasks,
             accesses=len(table.access_task),
-            packets=int(packets[table.access_buffer].sum()) if len(packets) else 0,
+            packets=int(packets[table.access_buffer].sum()),
             waits=len(table.wait_task),
             signals=len(table.signal_task),
             streams=streams,
-            steps=sum(len(s) for s in steps),
+            steps=steps,
         )
 
     def _sites(

@@ -15,6 +15,7 @@ from amk.backends.readback.mismatch import fail, require
 from amk.interpreters.numerics import chunk_bounds
 
 COUNTER = "uint32_t*"
+LAUNCH = (("const amk::Launch*", "launch"), ("amk::Status*", "status"))
 BUFFERS = syntax.Parameter(0, 0, "const Buffers&", "b")
 
 
@@ -140,14 +141,24 @@ def _check_entry(entry: syntax.Function, arch: Arch, names: Names, struct: synta
     qualifiers = f'extern "C" __global__ __launch_bounds__({arch.threads}, 1)'
     require(entry.qualifiers == qualifiers, entry, f"expected {qualifiers}")
     members = [(field.type, field.name) for field in struct.fields]
-    launch = [("const amk::Launch*", "launch"), ("amk::Status*", "status")]
+    placed = {name: b for name, b in names.buffers.items() if b.op.arena is not None}
+    arenas = list(dict.fromkeys(b.op.arena.data for b in placed.values() if b.op.arena))
+    own = [(type_, name) for type_, name in members if name not in names.counters | placed.keys()]
+    counters = [(type_, name) for type_, name in members if name in names.counters]
     found = [(p.type, p.name) for p in entry.parameters]
-    require(found == members + launch, entry, "the parameters are the members of Buffers")
-    taken = {"launch", "status", "b"} & {name for _, name in members}
-    require(not taken, entry, "a buffer has the name of something else")
+    begin, end = len(own), len(own) + len(arenas)
+    spelled = [name or "" for _, name in found[begin:end]]
+    wanted = [*own, *(("unsigned char*", name) for name in spelled), *counters, *LAUNCH]
+    require(found == wanted, entry, "the parameters are the members of Buffers")
+    taken = [name for _, name in found] + ["b"]
+    require(len(set(taken)) == len(taken), entry, "two parameters have one name")
+    at = dict(zip(arenas, spelled, strict=True))
     require(len(entry.body) == 2, entry, "the entry point fills Buffers and calls amk::run")
     buffers, call = entry.body
-    values = tuple(syntax.Name(0, 0, name) for _, name in members)
+    values = tuple(
+        _placed(type_, placed[name], at) if name in placed else syntax.Name(0, 0, name)
+        for type_, name in members
+    )
     right = buffers == syntax.Aggregate(0, 0, "const Buffers", "b", values)
     require(right, buffers, "Buffers takes the parameters in their order")
     run = syntax.Call(
@@ -161,6 +172,20 @@ def _check_entry(entry: syntax.Function, arch: Arch, names: Names, struct: synta
         ),
     )
     require(call == syntax.Evaluation(0, 0, run), call, "expected amk::run of both programs")
+
+
+def _placed(type_: str, buffer: BufferFacts, arenas: Mapping[str, str]) -> syntax.Call:
+    """`reinterpret_cast<type>(arena + offset)`: a buffer where the IR puts it in its arena."""
+    assert buffer.op.arena is not None
+    offset = buffer.op.offset.value.data if buffer.op.offset else 0
+    place = syntax.Binary(
+        0,
+        0,
+        "+",
+        syntax.Name(0, 0, arenas[buffer.op.arena.data]),
+        syntax.Number(0, 0, str(offset)),
+    )
+    return syntax.Call(0, 0, syntax.Template(0, 0, "reinterpret_cast", (type_,)), (place,))
 
 
 def _agent(type_: str, function: str) -> syntax.Lambda:

@@ -11,6 +11,7 @@ from xdsl.dialects.builtin import IndexType, ModuleOp
 from xdsl.ir import Operation, SSAValue
 
 from amk.backends.readback.columns import Column, Comparer
+from amk.backends.readback.integers import ITERATIONS
 from amk.dialects import task, tile
 from amk.dialects.access import Access, AccessAttr, ExprAttr
 from amk.dialects.memory import is_packet, space_of
@@ -31,6 +32,8 @@ class BufferFacts:
     number: int
     visible: bool = False
     """Whether the program keeps shared memory where all workers see it."""
+    exposed: bool = False
+    """Whether another queue may overwrite what a task reads: plain memory that two queues share."""
 
     @property
     def name(self) -> str:
@@ -64,11 +67,6 @@ class BufferFacts:
         return self.op.kind.data in ("constant", "input") and self.space != "host"
 
     @property
-    def exposed(self) -> bool:
-        """Whether tasks of other workers may overwrite what a task reads: plain global memory."""
-        return self.space == "" and not self.constant
-
-    @property
     def strides(self) -> tuple[int, ...]:
         """Elements between neighbours in each dimension."""
         return tuple(int(np.prod(self.shape[d + 1 :])) for d in range(len(self.shape)))
@@ -91,12 +89,35 @@ class Expected:
             op.sym_name.data: op for op in module.body.block.ops if isinstance(op, tile.KernelOp)
         }
         ops = [op for op in self.schedule.body.block.ops if isinstance(op, task.BufferOp)]
-        self.buffers = {op.sym_name.data: BufferFacts(op, number) for number, op in enumerate(ops)}
+        self.buffers = {
+            op.sym_name.data: BufferFacts(op, number, in_tables, self._is_exposed(number))
+            for number, op in enumerate(ops)
+        }
+        self.comparer = Comparer(self.table.expressions, self.ranges)
+        """Compares with numbers of the table; a program in tables adds its own expressions."""
         self.counters = [
             op.sym_name.data
             for op in self.schedule.body.block.ops
             if isinstance(op, task.CounterOp)
         ]
+
+    def _is_exposed(self, number: int) -> bool:
+        """Whether a buffer is plain memory that one queue writes and another accesses.
+
+        In shared memory, that are two queues of one worker.
+        """
+        table = self.table
+        buffer = table.buffers[number]
+        if buffer.packet or buffer.kind in ("constant", "input"):
+            return False
+        if buffer.arena is not None:
+            return True
+        rows = table.access_buffer == number
+        queues = table.task_queue[table.access_task[rows]].astype(np.int64)
+        workers = np.array([queue.worker for queue in table.queues], np.int64)[queues]
+        group = workers if buffer.space == "shared" else np.zeros(len(queues), np.int64)
+        written = np.unique(group[table.access_write[rows]])
+        return any(len(np.unique(queues[group == one])) > 1 for one in written.tolist())
 
     @cached_property
     def families(self) -> list[task.FamilyOp]:
@@ -137,8 +158,15 @@ class Expected:
         return {scalar.name: (scalar.lo, scalar.hi - 1) for scalar in self.table.scalars}
 
     @cached_property
-    def comparer(self) -> Comparer:
-        return Comparer(self.table.expressions, self.ranges)
+    def iterations(self) -> tuple[int, int]:
+        """The numbers that an iteration of a launch can have: it ends before a scalar does."""
+        most = [ITERATIONS[1]]
+        if self.table.iterations is not None:
+            most.append(self.table.iterations - 1)
+        for scalar in self.table.scalars:
+            if scalar.step:
+                most.append((scalar.hi - 1 - scalar.lo) // abs(scalar.step))
+        return 0, min(most)
 
     @cached_property
     def family_of(self) -> np.ndarray:

@@ -79,7 +79,8 @@ class Combine(Rows):
         copies = self.copies(template[2] if len(template) == 5 else "", 1, node)
         number = values.extent(2)
         rows = self.most(number, count)
-        wanted = (*map(str, (width - 2, parts, copies, rows)), self.functions)
+        about = rows if isinstance(count, syntax.Number) else width - 2
+        wanted = (*map(str, (width - 2, parts, copies, about)), self.functions)
         require(template == wanted, node, f"expected amk::combine<{', '.join(wanted)}>")
         self.site.view(partial, values)
         self.site.always(partial, values)

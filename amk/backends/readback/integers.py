@@ -7,19 +7,23 @@ which round towards zero; both are errors here, decided by interval arithmetic.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from amk.backends.readback import syntax
 from amk.backends.readback.mismatch import fail
 from amk.schedule.expr import Expr
 
-Range = tuple[int, int]
-"""Smallest and largest value, both included."""
+Bound = int | np.ndarray
+Range = tuple[Bound, Bound]
+"""Smallest and largest value, both included: the same for all lanes, or one of each lane [n]."""
 
 INT = (-(2**31), 2**31 - 1)
 LONG = (-(2**63), 2**63 - 1)
-ITERATIONS: Range = (0, 2**31 - 2)
+ITERATIONS = (0, 2**31 - 2)
 HELPERS = {"amk::floordiv": "/", "amk::floormod": "%"}
 
 
@@ -72,19 +76,28 @@ class Scope:
                 return fail(node, "this is no integer expression over variables of the schedule")
 
 
-def scalar_values(ranges: Mapping[str, Range]) -> dict[str, Value]:
+def scalar_values(ranges: Mapping[str, Range], iterations: Range = ITERATIONS) -> dict[str, Value]:
     """The run-time scalars of a worker by their spelling, `w.iteration` and `w.pos`.
 
     No variable of the program has a dot in its name, so these names are theirs alone.
     """
-    spans = {**{f"w.{name}": span for name, span in ranges.items()}, "w.iteration": ITERATIONS}
+    spans = {**{f"w.{name}": span for name, span in ranges.items()}, "w.iteration": iterations}
     return {name: Value(Expr.var(name), span) for name, span in spans.items()}
+
+
+def _least(bound: Bound) -> int:
+    return int(np.min(bound))
+
+
+def _most(bound: Bound) -> int:
+    return int(np.max(bound))
 
 
 def _checked(node: syntax.Node, expr: Expr, span: Range, wide: bool) -> Value:
     lowest, highest = LONG if wide else INT
-    if span[0] < lowest or span[1] > highest:
-        fail(node, f"this may not fit: its values lie in {span[0]} to {span[1]}")
+    lo, hi = _least(span[0]), _most(span[1])
+    if lo < lowest or hi > highest:
+        fail(node, f"this may not fit: its values lie in {lo} to {hi}")
     return Value(expr, span, wide)
 
 
@@ -96,15 +109,24 @@ def _binary(node: syntax.Node, operator: str, left: Value, right: Value) -> Valu
     if operator == "-":
         return _checked(node, left.expr - right.expr, (a - d, b - c), wide)
     if operator == "*":
-        if not (left.expr.is_const or right.expr.is_const):
-            fail(node, "a product of two variables")
-        ends = [a * c, a * d, b * c, b * d]
-        return _checked(node, left.expr * right.expr, (min(ends), max(ends)), wide)
+        return _product(node, left, right, wide)
     if operator in ("/", "%"):
-        if a < 0:
+        if _least(a) < 0:
             fail(node, f"'{operator}' of a number that may be negative rounds towards zero")
         return replace(_divided(node, operator, left, right), wide=wide)
     return fail(node, f"'{operator}' does not give an integer")
+
+
+def _product(node: syntax.Node, left: Value, right: Value, wide: bool) -> Value:
+    if not (left.expr.is_const or right.expr.is_const):
+        fail(node, "a product of two variables")
+    largest = [max(abs(_least(lo)), abs(_most(hi))) for lo, hi in (left.range, right.range)]
+    if largest[0] * largest[1] > LONG[1]:
+        fail(node, f"this may not fit: its values go up to {largest[0] * largest[1]}")
+    (a, b), (c, d) = left.range, right.range
+    ends = [np.multiply(x, y) for x in (a, b) for y in (c, d)]
+    span = functools.reduce(np.minimum, ends), functools.reduce(np.maximum, ends)
+    return _checked(node, left.expr * right.expr, span, wide)
 
 
 def _divided(node: syntax.Node, operator: str, left: Value, right: Value) -> Value:
@@ -115,5 +137,5 @@ def _divided(node: syntax.Node, operator: str, left: Value, right: Value) -> Val
     lo, hi = left.range
     if operator == "/":
         return Value(left.expr // divisor, (lo // divisor, hi // divisor), left.wide)
-    within = (lo, hi) if lo >= 0 and hi < divisor else (0, divisor - 1)
+    within = (lo, hi) if _least(lo) >= 0 and _most(hi) < divisor else (0, divisor - 1)
     return Value(left.expr % divisor, within, left.wide)

@@ -46,7 +46,7 @@ class Lanes:
         """One lane for each worker, before any loop."""
         ids = np.arange(workers)
         values = {**scalars, WORKER: Value(Expr.var(WORKER), (0, workers - 1))}
-        return Lanes({WORKER: ids}, (), Scope(values))
+        return Lanes({WORKER: ids}, (), Scope(values)).take(ids)
 
     def __len__(self) -> int:
         return len(self.columns[WORKER])
@@ -73,7 +73,11 @@ class Lanes:
     def take(self, chosen: np.ndarray) -> Lanes:
         """Some of the lanes, by number or by mask; one lane may be taken several times."""
         columns = {name: column[chosen] for name, column in self.columns.items()}
-        return replace(self, columns=columns, keys=tuple(key[chosen] for key in self.keys))
+        values = dict(self.scope.values)
+        for name, column in columns.items():
+            values[name] = Value(Expr.var(name), (column, column))
+        keys = tuple(key[chosen] for key in self.keys)
+        return replace(self, columns=columns, keys=keys, scope=Scope(values))
 
     def at(self, place: int) -> Lanes:
         """The lanes at the `place`-th statement of a body."""
@@ -81,16 +85,8 @@ class Lanes:
 
     def bind(self, node: syntax.Node, name: str, values: np.ndarray) -> Lanes:
         """The lanes with one more variable, which must not hide another."""
-        span = (int(values.min()), int(values.max())) if len(values) else (0, 0)
-        scope = self.scope.bind(node, name, Value(Expr.var(name), span))
+        scope = self.scope.bind(node, name, Value(Expr.var(name), (values, values)))
         return replace(self, columns={**self.columns, name: values}, scope=scope)
-
-    def narrowed(self) -> Lanes:
-        """The same lanes, with the ranges of the variables as they are after some were dropped."""
-        values = dict(self.scope.values)
-        for name, column in self.columns.items():
-            values[name] = Value(Expr.var(name), (int(column.min()), int(column.max())))
-        return replace(self, scope=replace(self.scope, values=values))
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,7 @@ def run(body: Sequence[syntax.Statement], lanes: Lanes) -> list[Place]:
                 inner = _declared(declaration, here)
                 inner = inner.take(inner.holds(statement.condition))
                 require(len(inner) > 0, statement, "no worker ever comes here")
-                places.append(Place(statement, statement.body, declaration.name, inner.narrowed()))
+                places.append(Place(statement, statement.body, declaration.name, inner))
             case syntax.Block(body=(syntax.Declaration() as declaration, *rest)):
                 inner = _declared(declaration, here)
                 places.append(Place(statement, tuple(rest), declaration.name, inner))
@@ -160,7 +156,7 @@ def _turns(loop: syntax.For, lanes: Lanes) -> Lanes:
     turn = np.arange(total) - np.repeat(np.cumsum(turns) - turns, turns)
     inner = lanes.take(origin)
     inner = inner.bind(loop, loop.name, starts[origin] + steps[origin] * turn)
-    return replace(inner.narrowed(), keys=(*inner.keys, turn))
+    return replace(inner, keys=(*inner.keys, turn))
 
 
 def in_order(places: Sequence[Lanes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

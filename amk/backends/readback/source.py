@@ -13,11 +13,12 @@ END_OF_CONSTANTS = re.compile(r"^\}[^\n]*$", re.MULTILINE)
 CONTINUED = re.compile(r"\\[ \t]*$", re.MULTILINE)
 
 
-def without_device_layer(text: str, target: str, name: str) -> str:
+def without_device_layer(text: str, target: str, name: str) -> tuple[str, bool]:
     """The file with the device layer of `target` blanked out, so that places stay what they are.
 
-    It stands behind the constants, the first line that closes a brace. AmkError with the first
-    line that is not that of the packaged text.
+    It stands behind the constants, the first line that closes a brace; with the part that runs a
+    schedule from tables, or without (then the second result is false). AmkError with the first line
+    that is not that of the packaged text.
     """
     banner = BANNER.search(text, 0, text.find("namespace"))
     if banner is not None and banner[1] != target:
@@ -35,7 +36,10 @@ def without_device_layer(text: str, target: str, name: str) -> str:
         if rest.startswith(variant):
             message = f"this program {kind}: read back the one that runs the schedule"
             raise AmkError(message, location=f"{name}:1:1")
-    layer = device_text(device)
+    layer = device_text(device, table=True)
+    in_tables = rest.startswith(layer)
+    if not in_tables:
+        layer = device_text(device)
     if not rest.startswith(layer):
         _differing(head, rest, layer, target, name)
     schedule = head + "\n" * layer.count("\n") + rest[len(layer) :]
@@ -43,7 +47,7 @@ def without_device_layer(text: str, target: str, name: str) -> str:
     if continued is not None:
         line = schedule.count("\n", 0, continued.start()) + 1
         raise AmkError("a line goes on in the next", location=f"{name}:{line}:1")
-    return schedule
+    return schedule, in_tables
 
 
 def _differing(head: str, rest: str, layer: str, target: str, name: str) -> None:
