@@ -29,9 +29,25 @@ SCHEDULES: dict[str, Callable[[], ScheduleTable]] = {
     "70b": lambda: lowering(LLAMA_70B),
     "smollm2-counters": lambda: lowering(SMOLLM2, True),
     "70b-counters": lambda: lowering(LLAMA_70B, True),
+    "70b-thresholds": lambda: thresholds(lowering(LLAMA_70B, True)),
     "70b-1024-workers": lambda: lowering(replace(LLAMA_70B, workers=1024, layers=10)),
+    "70b-1024-thresholds": lambda: thresholds(
+        lowering(replace(LLAMA_70B, workers=1024, layers=10), True)
+    ),
     "own-queues-20000": lambda: own_queues(20000),
 }
+
+
+def thresholds(table: ScheduleTable) -> ScheduleTable:
+    """The same with one more wait for each wait, with a random threshold below the other's."""
+    highest = table.wait_threshold
+    lower = np.random.default_rng(0).integers(1, np.maximum(highest, 2))
+    return replace(
+        table,
+        wait_task=np.concatenate([table.wait_task, table.wait_task]),
+        wait_counter=np.concatenate([table.wait_counter, table.wait_counter]),
+        wait_threshold=np.concatenate([highest, np.minimum(lower, highest)]),
+    )
 
 
 def own_queues(count: int) -> ScheduleTable:
@@ -58,14 +74,14 @@ def main(names: list[str]) -> None:
     for name in names or SCHEDULES:
         begin = time.perf_counter()
         table = SCHEDULES[name]()
-        built = time.perf_counter()
+        built, used = time.perf_counter(), time.process_time()
         verdict = verify(table)
-        done = time.perf_counter()
+        done, used = time.perf_counter(), time.process_time() - used
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         print(
             f"{name}: {table.n_tasks} tasks, {len(table.access_task)} accesses, build "
-            f"{built - begin:.2f} s, verify {done - built:.2f} s, peak {peak} MiB, "
-            f"ok={verdict.ok} skew={verdict.skew} {verdict.kind} {verdict.message}"
+            f"{built - begin:.2f} s, verify {done - built:.2f} s (processor {used:.2f} s), "
+            f"peak {peak} MiB, ok={verdict.ok} skew={verdict.skew} {verdict.kind} {verdict.message}"
         )
 
 

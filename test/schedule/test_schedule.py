@@ -377,6 +377,19 @@ def test_malformed(change: dict[str, int], message: str) -> None:
     assert verdict.message == message
 
 
+@pytest.mark.parametrize("others", [0, 300])
+def test_a_name_is_declared_once(others: int) -> None:
+    s = Schedule(workers=1)
+    for number in range(others):
+        s.counter(f"c{number}")
+    s.counter("c")
+    s.counter("c")
+    s.task("t")
+    verdict = s.verify()
+    assert verdict.kind == "malformed"
+    assert verdict.message == "counter 'c' is declared twice"
+
+
 def test_handles_of_another_schedule_are_refused() -> None:
     other = Schedule(workers=1).buffer("a", (1,))
     with pytest.raises(AmkError, match="belongs to another schedule"):

@@ -8,6 +8,7 @@ where packets are resolved, since it can depend on run-time scalars; it is malfo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -106,7 +107,7 @@ def _names(table: ScheduleTable) -> Iterator[str]:
         ("counter", [c.name for c in table.counters]),
         ("run-time scalar", [s.name for s in table.scalars]),
     ):
-        for name in sorted({n for n in names if names.count(n) > 1} if len(names) < 200 else ()):
+        for name in sorted(n for n, times in Counter(names).items() if times > 1):
             yield f"{what} '{name}' is declared twice"
 
 

@@ -15,11 +15,11 @@ wait is no candidate.  What the filter does not prove is decided by `visibility`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from amk.schedule.verify.arrays import Rows, distinct
+from amk.schedule.verify.arrays import distinct
 from amk.schedule.verify.clocks import Clocks, Plan, compute, plan
 from amk.schedule.verify.flow import Flow
 from amk.schedule.verify.links import Links
@@ -150,22 +150,12 @@ def _bad_sight(
 
 
 def _without_followers(flow: Flow, prepared: Plan, clocks: Clocks) -> Plan:
-    """Drops late suppliers that must follow every waiter of their wait."""
-    keep: list[np.ndarray] = []
-    sizes = np.zeros(len(flow.wait_need), np.int64)
-    for wait in range(len(flow.wait_need)):
-        late = prepared.late.row(wait)
+    """Leaves out suppliers that must follow every waiter of their wait."""
+
+    def follows(wait: int, suppliers: np.ndarray) -> np.ndarray:
         waiters = flow.waiters.row(wait)
-        supplier = flow.suppliers.items[late]
         column = clocks.column_of[flow.queue[waiters]]
-        follows = clocks.rows[supplier][:, column] > flow.position[waiters]
-        follows |= supplier[:, None] == waiters
-        stays = late[~follows.all(axis=1)]
-        keep.append(stays)
-        sizes[wait] = len(stays)
-    start = np.concatenate([[0], np.cumsum(sizes)])
-    items = np.concatenate(keep) if keep else np.zeros(0, np.int64)
-    return Plan(
-        prepared.levels, prepared.level, prepared.joined, prepared.joins, prepared.conditions,
-        prepared.partial, prepared.early, Rows(start, items),
-    )  # fmt: skip
+        after = clocks.rows[suppliers[:, None], column] > flow.position[waiters]
+        return (after | (suppliers[:, None] == waiters)).all(axis=1)
+
+    return replace(prepared, follows=follows)
