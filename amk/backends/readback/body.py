@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -170,6 +171,12 @@ class Body:
 def bind(values: Mapping[str, SSAValue]) -> dict[syntax.Node, SSAValue]:
     """Names as they are looked up."""
     return {syntax.Name(0, 0, name): value for name, value in values.items()}
+
+
+def is_called(name: str, parameter: SSAValue) -> bool:
+    """Whether a C++ name is that of an index parameter of a kernel, as far as C++ allows it."""
+    hint = re.sub(r"\W", "_", parameter.name_hint or "first").rstrip("_")
+    return name.rstrip("_") in (hint, f"n{hint}")
 
 
 def scalar_ops(ops: Iterable[Operation]) -> list[Operation]:

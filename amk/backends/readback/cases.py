@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from amk.backends.readback import syntax
-from amk.backends.readback.body import scalar_ops
+from amk.backends.readback.body import is_called, scalar_ops
 from amk.backends.readback.columns import Column
 from amk.backends.readback.expected import Region, Tasks
 from amk.backends.readback.integers import Scope, Value
@@ -106,6 +106,7 @@ class CaseReader(TaskReader):
         super().__init__(site, statements, at)
         parameters = [parameter for parameter, _ in site.tasks.index_arguments]
         for name, parameter in zip(indices, parameters, strict=True):
+            require(is_called(name, parameter), at, f"'{name}' is no name of an index")
             self.body.values[syntax.Name(0, 0, name)] = parameter
 
     def read(self) -> list[Step]:

@@ -99,6 +99,8 @@ def read_types(unit: syntax.Unit, expected: Expected) -> Names:
     private = _members(
         structs["Private"], [(b.element, _row(b)) for b in shared] or [("int", None)]
     )
+    nothing = bool(shared) or private == ["unused"]
+    require(nothing, structs["Private"], "a worker keeps nothing but 'unused'")
     pointers = [(pointer_type(b), None) for b in others]
     pointers += [(COUNTER, None)] * len(expected.counters)
     members = _members(structs["Buffers"], pointers)

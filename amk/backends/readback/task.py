@@ -10,7 +10,7 @@ from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Operation, SSAValue
 
 from amk.backends.readback import syntax
-from amk.backends.readback.body import Body, described, scalar_ops
+from amk.backends.readback.body import Body, described, is_called, scalar_ops
 from amk.backends.readback.columns import Column, tabulated
 from amk.backends.readback.expected import Region
 from amk.backends.readback.heavy import Attention, Combine, Map
@@ -144,6 +144,8 @@ class TaskReader:
                 case _:
                     fail(statement, "expected an index of the kernel")
             self._same_index(statement, found, expr)
+            called = is_called(statement.name, parameter)
+            require(called, statement, f"'{statement.name}' is no name of this index")
             self.body.declare(statement, statement.name)
             self.body.values[syntax.Name(0, 0, statement.name)] = parameter
 
