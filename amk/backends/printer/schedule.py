@@ -158,7 +158,7 @@ class SchedulePrinter:
 
     def _task(self, family: Family, variables: Variables) -> None:
         op, writer = family.op, self.writer
-        self._check_guards(family)
+        check_guards(family)
         variables = self._with_index(op, variables)
         writer.line()
         where = location_of(op)
@@ -217,20 +217,6 @@ class SchedulePrinter:
             for parameter, binding in bindings.items()
             if parameter not in guarded
         )
-
-    def _check_guards(self, family: Family) -> None:
-        """Only attention leaves out accesses, under the condition that it is given."""
-        optional: set[SSAValue] = set()
-        for op in family.kernel.body.block.ops:
-            if isinstance(op, tile.AttentionOp):
-                optional.update((op.key, op.value, op.key_row, op.value_row))
-        for parameter, access in family.accesses():
-            if access.guard is not None and parameter not in optional:
-                raise AmkError(
-                    f"@{family.op.sym_name.data}: the printer accesses @{access.buffer} in every "
-                    f"task, not only if {access.guard} == 0",
-                    location=location_of(family.op),
-                )
 
     def _check_rows(self, family: Family, weights: Binding) -> None:
         """The packed stream deals row blocks evenly, in order; the IR must say the same."""
@@ -319,6 +305,21 @@ def rotation_of(op: TaskLike, workers: int) -> int | None:
         if placement == shifted and op.instances + rotation <= workers:
             return rotation
     return None
+
+
+def check_guards(family: Family) -> None:
+    """AmkError for a guard: only attention leaves out accesses, under a condition of its own."""
+    optional: set[SSAValue] = set()
+    for op in family.kernel.body.block.ops:
+        if isinstance(op, tile.AttentionOp):
+            optional.update((op.key, op.value, op.key_row, op.value_row))
+    for parameter, access in family.accesses():
+        if access.guard is not None and parameter not in optional:
+            raise AmkError(
+                f"@{family.op.sym_name.data}: the printer accesses @{access.buffer} in every "
+                f"task, not only if {access.guard} == 0",
+                location=location_of(family.op),
+            )
 
 
 def is_irregular(schedule: task.ScheduleOp) -> bool:

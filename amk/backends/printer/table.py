@@ -20,7 +20,7 @@ from amk.backends.device import TABLE_DIMS
 from amk.backends.printer.bindings import C_TYPES, Binding, Buffer, counters_of
 from amk.backends.printer.expressions import INT_MAX, Variables
 from amk.backends.printer.kernel import KernelPrinter
-from amk.backends.printer.schedule import Family
+from amk.backends.printer.schedule import Family, check_guards
 from amk.backends.printer.text import LOCALS, Writer, spell
 from amk.dialects import task, tile
 from amk.dialects.access import Access, AccessAttr, Dim
@@ -247,6 +247,7 @@ class TablePrinter:
 
     def _variant(self, family: Family) -> int:
         """The case of the dispatch that runs a task; tasks with equal bindings share one."""
+        check_guards(family)
         key: tuple[object, ...] = (family.kernel,)
         for argument in family.op.args:
             if isinstance(argument, AccessAttr):
