@@ -20,6 +20,7 @@ from amk.backends import emit_program
 from amk.backends.device import device_text
 from amk.backends.program import Program
 from amk.interpreters.memory import poison
+from amk.interpreters.packets import PacketBuffer
 from amk.interpreters.task import TaskMachine
 from amk.ir.expand import schedule_of
 from amk.runtime.abi import StatusValues
@@ -206,11 +207,7 @@ class Case:
         images: list[bytes] = []
         for name, op in machine._declared.items():
             if name in machine.packets:
-                packets = machine.packets[name]
-                payload = packets.payload.view(np.uint32).astype(np.uint64)
-                used = packets.epoch > 0
-                words = np.where(used, payload | packets.epoch.astype(np.uint64) << 32, 0)
-                images.append(words.astype(np.uint64).tobytes())
+                images.append(_packets(machine.packets[name]))
             elif op.arena is None:
                 images.append(machine.array(name).tobytes())
             else:
@@ -238,6 +235,15 @@ class Case:
         order = np.argsort(self.machine.table.task_queue, kind="stable").tolist()
         held = [(order.index(task), iteration) for task, iteration in more.pop("held", ())]
         return Job(program, self.given, self.steps, self.start or 0, held=held, **more)
+
+
+def _packets(buffer: PacketBuffer) -> bytes:
+    """Packets as 64-bit words: one for each element, or for each pair of two bytes."""
+    per_packet = 4 // buffer.payload.itemsize
+    payload = np.pad(buffer.payload.reshape(-1), (0, -buffer.payload.size % per_packet))
+    epoch = buffer.epoch.reshape(-1)[::per_packet].astype(np.uint64)
+    words = payload.view(np.uint32).astype(np.uint64) | epoch << np.uint64(32)
+    return np.where(epoch > 0, words, 0).astype(np.uint64).tobytes()
 
 
 def schedule_counters(module: ModuleOp) -> list[str]:
