@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,14 @@ from amk.backends.device import (
 )
 from amk.backends.printer.bindings import C_TYPES, Buffer, buffers_of, counters_of
 from amk.backends.printer.entry import ARENA, arena_bytes, entry_of
-from amk.backends.printer.schedule import Family, SchedulePrinter, families_of, is_irregular
+from amk.backends.printer.schedule import (
+    Family,
+    Owner,
+    SchedulePrinter,
+    families_of,
+    is_irregular,
+    owners_of,
+)
 from amk.backends.printer.table import TablePrinter, VisibleBuffer, check_rows
 from amk.backends.printer.text import Writer
 from amk.backends.program import STEP_BYTES, BufferInfo, Program, StreamLayout
@@ -56,10 +63,11 @@ def resources(module: ModuleOp, arch: Arch) -> Plan:
     kernels = {
         op.sym_name.data: op for op in module.body.block.ops if isinstance(op, tile.KernelOp)
     }
-    families = families_of(schedule, kernels)
+    owners = owners_of(schedule)
+    families = families_of(owners, kernels)
     buffers = buffers_of(schedule)
     if is_irregular(schedule):
-        return _irregular_resources(schedule, families, buffers, arch)
+        return _irregular_resources(schedule, owners, families, buffers, arch)
     if arch.is_gpu:
         for family in families.values():
             _check_copies(family, buffers, arch)
@@ -71,6 +79,7 @@ def resources(module: ModuleOp, arch: Arch) -> Plan:
 
 def _irregular_resources(
     schedule: task.ScheduleOp,
+    owners: Sequence[Owner],
     families: Mapping[TaskLike, Family],
     buffers: Mapping[str, Buffer],
     arch: Arch,
@@ -82,7 +91,7 @@ def _irregular_resources(
             _check_copies(family, visible, arch)
         check_rows(family, visible)
     streams = _stream_layouts(families, visible, arch, instances=1)
-    printer = TablePrinter(schedule, families, visible)
+    printer = TablePrinter(schedule, owners, families, visible)
     config = choose_config(printer.queues, streams, visible, [*families.values()], arch)
     return Plan(schedule, families, visible, streams, config, printer)
 

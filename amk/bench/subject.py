@@ -20,13 +20,13 @@ from amk.frontend.config import parse_config
 from amk.frontend.import_model import DtypeName, import_model
 from amk.runtime.abi import Launch
 from amk.runtime.build import DEFAULTS, PassOptions, lower
-from amk.runtime.choose import HOST, NO_COMPILER, Choice, choose_device
+from amk.runtime.choose import HOST, Choice, choose_device
 from amk.runtime.constants import Weights
 from amk.runtime.device import Device
 from amk.runtime.model import TIMEOUT_SECONDS, CompiledModel
 from amk.runtime.progress import Advance, Progress, silent
 from amk.runtime.staging import CHUNK_BYTES
-from amk.runtime.toolchain import find_cxx
+from amk.runtime.toolchain import find_cxx, missing_cxx
 
 MOST_TOKENS = 64
 """Tokens of a long launch: few enough that the context hardly changes, many enough that the start
@@ -57,7 +57,7 @@ def prepare(
     """Import, lower and verify; other arguments are those of `amk.compile`."""
     choice = choose_device(arch, workers)
     if choice.target == HOST and find_cxx() is None:
-        raise AmkError(NO_COMPILER)  # the interpreter is not worth measuring
+        raise AmkError(missing_cxx())  # the interpreter is not worth measuring
     module = import_model(checkpoint, dtype=dtype, context=context)
     lower(module, choice.workers, choice.target, options=options, progress=progress)
     weights: Any = checkpoint

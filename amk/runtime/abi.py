@@ -38,6 +38,7 @@ class Status(ctypes.Structure):
 
 TIMEOUT = 1
 TOO_WIDE = 2
+NO_THREAD = 3
 RING = 2**32 - 1
 """Instead of a buffer: the ring of weights of a worker."""
 
@@ -69,6 +70,11 @@ def launch_error(program: Program, launch: Launch, status: StatusValues) -> AmkE
     )
     if status.code == TOO_WIDE:
         return AmkError(f"the launch failed: {where} has more elements than its scratch memory")
+    if status.code == NO_THREAD:
+        return AmkError(
+            f"the system lets {status.worker} threads start, but the program has {program.workers} "
+            f"workers: use fewer (--workers), or allow more threads (ulimit -u, ulimit -v)"
+        )
     if status.code != TIMEOUT:
         return AmkError(f"the launch failed with code {status.code}: {where}")
     if status.buffer == RING:

@@ -16,14 +16,14 @@ DIRECTORY_VARIABLE = "AMK_CACHE_DIR"
 def cache_dir() -> Path:
     """The cache directory, created: $AMK_CACHE_DIR, else amk in $XDG_CACHE_HOME, else ~/.cache/amk.
 
-    Where it cannot be written, a directory that lives as long as this process.
+    Where it cannot be written, a directory that lives as long as this process, with a remark.
     """
     directory = configured_dir()
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return _temporary()
-    return directory if os.access(directory, os.W_OK) else _temporary()
+        return _temporary(directory)
+    return directory if os.access(directory, os.W_OK) else _temporary(directory)
 
 
 def configured_dir() -> Path:
@@ -36,12 +36,20 @@ def configured_dir() -> Path:
 
 
 @functools.cache
-def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
+def _temporary_directory(instead_of: Path) -> tempfile.TemporaryDirectory[str]:
+    # Imported late: `amk doctor` looks at the cache too, and is light.
+    from amk.ir.diagnostics import remark
+
+    remark(
+        None,
+        f"the cache {instead_of} cannot be written, so what is compiled is not kept:"
+        f" set {DIRECTORY_VARIABLE} to another directory",
+    )
     return tempfile.TemporaryDirectory(prefix="amk-cache-")
 
 
-def _temporary() -> Path:
-    return Path(_temporary_directory().name)
+def _temporary(instead_of: Path) -> Path:
+    return Path(_temporary_directory(instead_of).name)
 
 
 def cached_file(key: Iterable[str], suffix: str, build: Callable[[Path], None]) -> Path:

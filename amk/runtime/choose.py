@@ -16,10 +16,9 @@ from amk.runtime.build import find_arch, load_constants
 from amk.runtime.constants import Weights
 from amk.runtime.device import Device
 from amk.runtime.progress import Progress
-from amk.runtime.toolchain import find_cxx, has_gpu, read_gpus
+from amk.runtime.toolchain import find_cxx, has_gpu, missing_cxx, read_gpus
 
 HOST = "host"
-NO_COMPILER = "no C++ compiler with C++20 found (install g++ or clang++, or set CXX)"
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def choose_device(arch: str, workers: int | None) -> Choice:
         return _gpu_choice(arch, workers)
     if find_cxx() is not None:
         return Choice(HOST, workers or _cores(), _load_on_cpu)
-    remark(None, f"{NO_COMPILER}: running in the interpreter, which is slow")
+    remark(None, f"{missing_cxx()}: running in the interpreter, which is slow")
     # Its time goes by the number of tasks, so the fewest workers are the fastest.
     return Choice(HOST, workers or 1, _load_interpreter)
 

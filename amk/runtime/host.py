@@ -18,7 +18,7 @@ from amk.errors import AmkError
 from amk.runtime.abi import Launch, Status, StatusValues, copy_status
 from amk.runtime.cache import cached_file
 from amk.runtime.device import Device
-from amk.runtime.toolchain import find_cxx
+from amk.runtime.toolchain import find_cxx, missing_cxx
 
 FLAGS = (
     "-O3",
@@ -40,7 +40,7 @@ def build_library(source: str, compiler: Path | None = None) -> Path:
     """
     compiler = compiler or find_cxx()
     if compiler is None:
-        raise AmkError("no C++ compiler with C++20 found (install g++ or clang++, or set CXX)")
+        raise AmkError(missing_cxx())
     command = [str(compiler), *FLAGS]
 
     def build(path: Path) -> None:

@@ -31,14 +31,32 @@ def find_nvcc() -> Path | None:
     return next((path for path in candidates if os.access(path, os.X_OK)), None)
 
 
-@functools.cache
+_COMPILERS = ("c++", "g++", "clang++")
+
+
 def find_cxx() -> Path | None:
-    """A compiler for C++20 with threads ($CXX, then c++, g++, clang++); None without one."""
-    for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++"):
-        path = shutil.which(name) if name else None
+    """A compiler for C++20 with threads: $CXX, else c++, g++ or clang++; None without one."""
+    return _find_cxx(os.environ.get("CXX", ""))
+
+
+@functools.cache
+def _find_cxx(wanted: str) -> Path | None:
+    for name in (wanted,) if wanted else _COMPILERS:
+        path = shutil.which(name)
         if path and _compiles_cxx20(path):
             return Path(path)
     return None
+
+
+def missing_cxx() -> str:
+    """Why `find_cxx` finds nothing, and what to do."""
+    wanted = os.environ.get("CXX", "")
+    if wanted and shutil.which(wanted) is None:
+        return f"CXX={wanted} is not a program (unset it, or name a C++ compiler)"
+    found = wanted or next((path for path in map(shutil.which, _COMPILERS) if path), None)
+    if found:
+        return f"no C++20: {found} does not compile it (g++ from 11 on does, clang++ from 14 on)"
+    return "no C++ compiler found (install g++ or clang++, or set CXX)"
 
 
 def _compiles_cxx20(compiler: str) -> bool:

@@ -87,6 +87,41 @@ def test_every_irregular_kind_runs_as_the_interpreter_says(start: int, tmp_path:
     assert program.task_names[0] == "fill"
 
 
+DENSE = """
+  task.buffer @a state initial : memref<4xf32>
+  task.buffer @b output : memref<4xf32>
+  task.counter @c
+  task.repeat l in 2 {
+    task.table @steps names ["fill"] buffers [@a, @b] counters [@c] exprs [pos mod 2, l * 2]
+      tasks [[0, 0, -1, -1, 0], [1, 0, -1, -1, -1]]
+      waits [[0, 0, 0], [1, 0, 2]] signals [[0, 0, 1]]
+      accesses [[0, 0, 2, -1, -1, 0, 0, 4]]
+  }
+  task.family @copy calls @copy for i in 1 on 1 args [in @a[0 : 4], out @b[0 : 4]]
+    waits [@c >= 2] signals [@c += 1]
+"""
+COPY = """
+tile.kernel @copy(%from: memref<?xf32>, %to: memref<?xf32>) {
+  tile.map -> %to {counts = array<i64: 1>} {
+  ^bb0(%e: index):
+    %v = tile.load %from[%e]
+    tile.yield %v : f32
+  }
+}
+"""
+
+
+@needs_cxx
+def test_dense_tables_run_beside_families(tmp_path: Path) -> None:
+    module = schedule(DENSE, COPY)
+    assert verdict_of(module).ok, verdict_of(module).message
+    case = Case(module, 3, 0)
+    expected = case.expected()
+    (result,) = Batch([module], PLAIN, tmp_path).run([case.job(0)])
+    assert result.status.code == 0
+    assert list(result.memory[: len(expected)]) == expected
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -20,7 +20,7 @@ from amk.backends.device import TABLE_DIMS
 from amk.backends.printer.bindings import C_TYPES, Binding, Buffer, counters_of
 from amk.backends.printer.expressions import INT_MAX, Variables
 from amk.backends.printer.kernel import KernelPrinter
-from amk.backends.printer.schedule import Family, check_guards
+from amk.backends.printer.schedule import Family, Owner, check_guards
 from amk.backends.printer.text import LOCALS, Writer, spell
 from amk.dialects import task, tile
 from amk.dialects.access import Access, AccessAttr, Dim
@@ -79,13 +79,14 @@ class TablePrinter:
     def __init__(
         self,
         schedule: task.ScheduleOp,
+        owners: Sequence[Owner],
         families: Mapping[TaskLike, Family],
         buffers: Mapping[str, Buffer],
     ) -> None:
-        expansion = expand(schedule)
+        """`owners` and `families` are those of `schedule.owners_of` and `families_of`."""
         self.schedule = schedule
-        self.table = expansion.table
-        self.ops = expansion.ops
+        self.table = expand(schedule).table
+        self.owners = owners
         self.families = families
         self.buffers = buffers
         self.counters = counters_of(schedule)
@@ -122,8 +123,8 @@ class TablePrinter:
             return
         deciding = {
             int(self.table.task_queue[number])
-            for number, origin in enumerate(self.table.task_origin.tolist())
-            if self.ops[origin] in stops
+            for number, (op, _) in enumerate(self.owners)
+            if op in stops
         }
         for number, queue in enumerate(self.table.queues):
             if number not in deciding:
@@ -143,7 +144,7 @@ class TablePrinter:
             for tasks in (table.wait_task, table.signal_task, table.access_task)
         )
         for number in self.order:
-            op = self.ops[table.task_origin[number]]
+            op, names = self.owners[number]
             kernel = NONE
             starts = self._starts()
             tables.waits += [
@@ -158,7 +159,6 @@ class TablePrinter:
                 (int(table.signal_counter[row]), int(table.signal_amount[row]))
                 for row in signals[number]
             ]
-            names = self._indices(number)
             if op in self.families:
                 kernel = self._variant(self.families[op])
                 for argument in op.args:
@@ -212,17 +212,6 @@ class TablePrinter:
                 int(table.access_hi_expr[row, dim]),
             ]
         self.tables.accesses += numbers
-
-    def _indices(self, number: int) -> dict[str, int]:
-        """The family and repeat indices of a task."""
-        op = self.ops[self.table.task_origin[number]]
-        repeats: list[str] = []
-        above = op.parent_op()
-        while isinstance(above, task.RepeatOp):
-            repeats.insert(0, above.index.data)
-            above = above.parent_op()
-        names = [op.index_name, *repeats] if op.index_name else repeats
-        return dict(zip(names, self.table.task_index[number].tolist(), strict=False))
 
     def _argument(self, argument, names: Mapping[str, int]) -> None:
         if not isinstance(argument, AccessAttr):
