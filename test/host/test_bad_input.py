@@ -86,8 +86,8 @@ from amk.runtime.abi import Launch, launch_error
 from models import HostRun, schedule
 run = HostRun(schedule('''
   task.counter @all
-  task.task @last worker 299 signals [@all += 1]
-  task.family @others for i in 299 on i waits [@all >= 1]
+  task.task @last worker 299 args [] signals [@all += 1]
+  task.family @others for i in 299 on i args [] waits [@all >= 1]
 ''', workers=300))
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 limit = used + (200 << 20)
