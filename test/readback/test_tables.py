@@ -15,7 +15,9 @@ from amk.backends import emit
 from amk.backends.readback import check_program
 from amk.backends.readback.tables import NAMES
 from amk.errors import AmkError
+from amk.ir.explicit import module_of
 from amk.passes.verify_schedule import check
+from amk.schedule import Schedule
 
 TARGET = "sm_90"
 
@@ -93,6 +95,18 @@ def test_changes_of_the_dispatch(name: str) -> None:
     edited = text[:start] + text[start:].replace(old, new, 1)
     with pytest.raises(AmkError, match=re.escape(message)):
         check_program(module, TARGET, edited, "tables.cu")
+
+
+def test_a_dense_table_is_refused_by_name() -> None:
+    s = Schedule(workers=1, iterations=1)
+    s.task("fill", worker=0, writes=[s.buffer("a", (4,), "f32", "scratch")[0:4]])
+    single, dense = module_of(s, "tasks"), module_of(s, "table")
+    text = emit(single, TARGET)
+    check_program(single, TARGET, text, "tables.cu")
+    with pytest.raises(AmkError, match=r"not a dense task\.table"):
+        emit(dense, TARGET)
+    with pytest.raises(AmkError, match=r"a dense task\.table is not read back"):
+        check_program(dense, TARGET, text, "tables.cu")
 
 
 def test_streams_are_those_of_the_queue() -> None:

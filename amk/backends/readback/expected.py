@@ -85,6 +85,10 @@ class Expected:
         self.in_tables = in_tables
         self.schedule = schedule_of(module)
         self.expansion: Expansion = expand(self.schedule)
+        for op in self.expansion.ops:
+            if isinstance(op, task.TableOp):
+                message = f"@{op.sym_name.data}: a dense task.table is not read back"
+                raise AmkError(message, location=location_of(op))
         self.kernels = {
             op.sym_name.data: op for op in module.body.block.ops if isinstance(op, tile.KernelOp)
         }
