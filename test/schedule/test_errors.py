@@ -102,6 +102,18 @@ def test_an_undefined_read_shows_the_bytes_and_who_comes_too_late() -> None:
     assert verdict.message.endswith("never written before (bytes 64:80 of a and more)")
 
 
+def test_a_task_that_writes_after_it_reads() -> None:
+    s = Schedule(workers=1)
+    a = s.buffer("a", (4,))
+    s.task("add", 0, reads=[a[1:3]], writes=[a[1:3]])
+    verdict = s.verify()
+    assert verdict.kind == "undefined-read"
+    assert verdict.witness.lines == (
+        "bytes 4:12 of a are not written before add",
+        "add writes a[1:3], but after it reads",
+    )
+
+
 def test_an_undefined_read_at_some_iterations_shows_its_bytes() -> None:
     s = Schedule(workers=1, iterations=6)
     a = s.buffer("a", (4,), kind="state")

@@ -262,8 +262,10 @@ def _undefined(
     )
     lines = [f"{b} are not written before {table.task_name(task)}" for b in shown]
     names = [table.task_name(int(table.access_task[r])) for r in later[:SHOWN]]
+    reader = table.task_name(task)
     lines += [
-        f"{name} writes {table.box_text(r)}, but runs after {table.task_name(task)}"
+        f"{name} writes {table.box_text(r)}, but "
+        + ("after it reads" if table.access_task[r] == task else f"runs after {reader}")
         for name, r in zip(names, later, strict=False)
     ]
     if not later:
