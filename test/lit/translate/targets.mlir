@@ -14,7 +14,7 @@
 // HOST: extern "C" int amk_decode(
 // UNKNOWN: error: unknown architecture 'sm_99'; did you mean 'sm_90'?; known: sm_80, sm_86, sm_87, sm_89, sm_90, sm_100, sm_120, sm_121
 // DECLARED: <stdin>:{{[0-9]+}}:1: error: unknown architecture 'sm_1'
-// BOTH: error: --arch is for --to-cuda; the C++ file runs on any host (see amk-translate --help)
+// BOTH: error: --arch is for CUDA files; the C++ file runs on any host (see amk-translate --help)
 
 builtin.module {
   tile.kernel @one(%to: memref<?xf32>) {
