@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -342,18 +342,29 @@ def is_irregular(schedule: task.ScheduleOp) -> bool:
     return False
 
 
+Owner = tuple[TaskLike, Mapping[str, int]]
+"""The op of a task, and the values of its indices."""
+
+
+def owners_of(schedule: task.ScheduleOp) -> list[Owner]:
+    """Where each task comes from, in the order of the table of the schedule."""
+    owners: list[Owner] = []
+
+    def visit(op: TaskLike, repeats: dict[str, int]) -> None:
+        for instance in range(op.instances):
+            owners.append((op, {**repeats, op.index_name: instance}))
+
+    task.for_each_task(schedule, visit)
+    return owners
+
+
 def families_of(
-    schedule: task.ScheduleOp, kernels: Mapping[str, tile.KernelOp]
+    owners: Iterable[Owner], kernels: Mapping[str, tile.KernelOp]
 ) -> dict[TaskLike, Family]:
-    """The tasks that have a kernel, numbered in order; AmkError where it does not exist."""
+    """The ops of tasks that have a kernel, numbered in order; AmkError where it does not exist."""
     families: dict[TaskLike, Family] = {}
-    for op in schedule.walk():
-        if isinstance(op, task.TableOp):
-            raise AmkError(
-                f"@{op.sym_name.data}: the printer takes task.task ops, not a dense task.table",
-                location=location_of(op),
-            )
-        if not isinstance(op, task.FamilyOp | task.TaskOp) or op.kernel_name is None:
+    for op, _ in owners:
+        if op in families or op.kernel_name is None:
             continue
         kernel = kernels.get(op.kernel_name)
         if kernel is None:
