@@ -97,15 +97,18 @@ def test_changes_of_the_dispatch(name: str) -> None:
         check_program(module, TARGET, edited, "tables.cu")
 
 
-def test_a_dense_table_is_printed_but_not_read_back() -> None:
-    s = Schedule(workers=1, iterations=1)
-    s.task("fill", worker=0, writes=[s.buffer("a", (4,), "f32", "scratch")[0:4]])
-    single, dense = module_of(s, "tasks"), module_of(s, "table")
-    text = emit(single, TARGET)
-    check_program(single, TARGET, text, "tables.cu")
-    assert "amk::run_table" in emit(dense, TARGET)
-    with pytest.raises(AmkError, match=r"a dense task\.table is not read back"):
-        check_program(dense, TARGET, text, "tables.cu")
+def test_a_dense_table_of_tasks() -> None:
+    s = Schedule(workers=2, iterations=1)
+    x, done = s.buffer("x", (8, 4), "f32", "scratch"), s.counter("done")
+    for k in range(8):
+        s.task(f"fill{k}", worker=k % 2, writes=[x[k, 0:4]], signals=[(done, 1)])
+    s.task("take", worker=1, reads=[x[0:8, 0:4]], waits=[(done, 8)])
+    module = module_of(s, "table")
+    text = emit(module, TARGET)
+    assert check_program(module, TARGET, text, "tables.cu").tasks == 9
+    numbers = table(text, "kAccesses")
+    numbers[4] += 1
+    assert is_reported(module, with_table(text, "kAccesses", numbers))
 
 
 def test_streams_are_those_of_the_queue() -> None:

@@ -25,11 +25,11 @@ from amk.backends.readback.tables import (
     ACCESSES,
     KERNEL,
     NAMES,
+    NONE,
     VALUES,
     Printed,
     last_value,
     rows_of,
-    single,
     values_of,
 )
 from amk.backends.readback.task import TaskReader
@@ -186,10 +186,8 @@ class CasesReader:
         require(sorted(numbers) == used, node, f"the cases are {', '.join(map(str, used))}")
         for case in cases:
             self._case(case)
-        for row in np.flatnonzero(self.printed.tasks[:-1, KERNEL] < 0).tolist():
-            op = self.printed.expected.expansion.ops
-            origin = self.printed.expected.table.task_origin[self.printed.order[row]]
-            values_of(self.printed, single(op[origin], node), np.array([row]))
+        for op, rows in rows_of(self.printed, NONE):
+            values_of(self.printed, op, rows)
         last_value(self.printed)
 
     def _case(self, case: syntax.Case) -> None:

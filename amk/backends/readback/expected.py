@@ -85,10 +85,6 @@ class Expected:
         self.in_tables = in_tables
         self.schedule = schedule_of(module)
         self.expansion: Expansion = expand(self.schedule)
-        for op in self.expansion.ops:
-            if isinstance(op, task.TableOp):
-                message = f"@{op.sym_name.data}: a dense task.table is not read back"
-                raise AmkError(message, location=location_of(op))
         self.kernels = {
             op.sym_name.data: op for op in module.body.block.ops if isinstance(op, tile.KernelOp)
         }
@@ -139,6 +135,19 @@ class Expected:
     @property
     def table(self) -> ScheduleTable:
         return self.expansion.table
+
+    @cached_property
+    def owners(self) -> list[tuple[TaskLike, Mapping[str, int]]]:
+        """The op of each task of the table, and the values of its indices."""
+        owners: list[tuple[TaskLike, Mapping[str, int]]] = []
+
+        def visit(op: TaskLike, repeats: dict[str, int]) -> None:
+            for instance in range(op.instances):
+                own = {op.index_name: instance} if op.index_name else {}
+                owners.append((op, {**repeats, **own}))
+
+        task.for_each_task(self.schedule, visit)
+        return owners
 
     @property
     def workers(self) -> int:
@@ -239,15 +248,9 @@ class Tasks:
     @cached_property
     def indices(self) -> Mapping[str, np.ndarray]:
         """The index of the family and those of the repeats around it, for each task."""
-        names = [self.op.index_name] if self.op.index_name else []
-        outer: list[str] = []
-        parent = self.op.parent_op()
-        while parent is not None:
-            if isinstance(parent, task.RepeatOp):
-                outer.insert(0, parent.index.data)
-            parent = parent.parent_op()
-        index = self.expected.table.task_index[self.ids]
-        return {name: index[:, k].astype(np.int64) for k, name in enumerate([*names, *outer])}
+        found = [self.expected.owners[number][1] for number in self.ids.tolist()]
+        names = found[0] if found else {}
+        return {name: np.array([values[name] for values in found], np.int64) for name in names}
 
     @cached_property
     def regions(self) -> dict[SSAValue, Region]:
@@ -260,6 +263,10 @@ class Tasks:
             if isinstance(argument, AccessAttr):
                 access = argument.data
                 rows = order[starts[self.ids] + rank]
+                table = self.expected.table
+                number = self.expected.buffers[access.buffer].number
+                if (table.access_buffer[rows] != number).any():
+                    raise AmkError(f"@{self.op.sym_name.data}: its accesses are in another order")
                 regions[parameter] = Region(self, access, rows)
                 rank += access.reads + access.writes
         return regions

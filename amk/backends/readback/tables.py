@@ -14,11 +14,11 @@ import numpy as np
 
 from amk.backends.device import TABLE_DIMS
 from amk.backends.readback import syntax
-from amk.backends.readback.columns import Column, Comparer, tabulated
+from amk.backends.readback.columns import Column, Comparer
 from amk.backends.readback.expected import BufferFacts, Expected, Tasks
 from amk.backends.readback.integers import INT
 from amk.backends.readback.mismatch import fail, require
-from amk.dialects.access import AccessAttr
+from amk.dialects.access import AccessAttr, Argument, ExprAttr
 from amk.interpreters.default_task import identity_of
 from amk.ir.expand import TaskLike
 from amk.schedule.expr import Expr
@@ -258,7 +258,7 @@ def _check_accesses(printed: Printed) -> None:
     place = 0
     for row, task in enumerate(printed.order.tolist()):
         require(printed.tasks[row, ACCESSES] == place, node, "accesses follow each other")
-        op = single(expected.expansion.ops[table.task_origin[task]], node)
+        op, _ = expected.owners[task]
         without = printed.tasks[row, KERNEL] == NONE
         name = table.task_name(task)
         require(without == (op.kernel is None), printed.tables["kTasks"], f"the kernel of {name}")
@@ -299,22 +299,17 @@ def _same_access(printed: Printed, found: np.ndarray, access: int, rank: int) ->
 
 
 def values_of(printed: Printed, op: TaskLike, rows: np.ndarray) -> list[Column]:
-    """The values that `rows` (tasks of one op) pass, as columns of the printed expressions.
+    """The values that `rows` (tasks like one op) pass, as columns of the printed expressions.
 
     Mismatch unless they are, argument by argument, an index, or the bounds and use of an access.
     """
-    ids = printed.order[rows]
-    tasks = Tasks(printed.expected, op, ids)
+    tasks = Tasks(printed.expected, op, printed.order[rows])
     wanted: list[tuple[Column, Comparer]] = []
     known = printed.comparer
     regions = iter(tasks.regions.values()) if op.kernel is not None else iter(())
-    for argument in op.args:
+    for number, argument in enumerate(op.args):
         if not isinstance(argument, AccessAttr):
-            column, exprs = tabulated(argument.data, tasks.indices, len(rows))
-            offset = len(known.expressions)
-            shifted = tuple((factor, part + offset) for factor, part in column.parts)
-            own = replace(known, expressions=[*known.expressions, *exprs])
-            wanted.append((Column(column.constant, shifted), own))
+            wanted.append(_indices(printed, tasks, number))
         elif op.kernel is not None:
             region = next(regions)
             for dimension in range(len(argument.data.dims)):
@@ -325,13 +320,33 @@ def values_of(printed: Printed, op: TaskLike, rows: np.ndarray) -> list[Column]:
     node = printed.tables["kValues"]
     starts, ends = printed.tasks[rows, VALUES], printed.tasks[rows + 1, VALUES]
     name = op.sym_name.data
-    require(bool((ends - starts == len(wanted)).all()), node, f"@{name} has {len(wanted)} values")
+    right = bool((ends - starts == len(wanted)).all())
+    require(right, node, f"a task of @{name} passes {len(wanted)} values")
     values = printed.numbers("kValues", 2)
     found = [printed.column(values[starts + k]) for k in range(len(wanted))]
     for number, (column, (reference, comparer)) in enumerate(zip(found, wanted, strict=True)):
         right = comparer.simplified(column - reference).equals(0)
         require(right, node, f"value {number} of @{name} is another")
     return found
+
+
+def _indices(printed: Printed, tasks: Tasks, number: int) -> tuple[Column, Comparer]:
+    """An index argument of each task, with a comparer that knows its expressions."""
+    known = printed.comparer
+    constants: list[int] = []
+    rests: dict[Expr, int] = {}
+    ids: list[int] = []
+    for task in tasks.ids.tolist():
+        op, indices = printed.expected.owners[task]
+        argument = op.args.data[number]
+        assert isinstance(argument, ExprAttr)
+        value = argument.data.substitute(dict(indices))
+        constants.append(value.constant)
+        rest = value - value.constant
+        place = rests.setdefault(rest, len(known.expressions) + len(rests))
+        ids.append(NONE if rest.is_const else place)
+    column = Column(np.array(constants, np.int64), ((1, np.array(ids, np.int64)),))
+    return column, replace(known, expressions=[*known.expressions, *rests])
 
 
 def last_value(printed: Printed) -> None:
@@ -342,19 +357,22 @@ def last_value(printed: Printed) -> None:
 
 
 def rows_of(printed: Printed, case: int) -> list[tuple[TaskLike, np.ndarray]]:
-    """The printed tasks of a kernel's case, by the op that they come from."""
-    table = printed.expected.table
-    rows = np.flatnonzero(printed.tasks[:-1, KERNEL] == case)
-    origins = table.task_origin[printed.order[rows]]
-    found: list[tuple[TaskLike, np.ndarray]] = []
-    for origin in np.unique(origins).tolist():
-        op = printed.expected.expansion.ops[origin]
-        found.append((single(op, printed.tables["kTasks"]), rows[origins == origin]))
-    return found
+    """The printed tasks of a case (-1: without a kernel), in groups of tasks like one op.
+
+    Tasks are alike if they call the same kernel, and bind it to the same buffers in the same way.
+    """
+    groups: dict[tuple[object, ...], tuple[TaskLike, list[int]]] = {}
+    for row in np.flatnonzero(printed.tasks[:-1, KERNEL] == case).tolist():
+        op, _ = printed.expected.owners[int(printed.order[row])]
+        key = (op.kernel_name, *(_manner(argument) for argument in op.args))
+        groups.setdefault(key, (op, []))[1].append(row)
+    return [(op, np.array(rows, np.int64)) for op, rows in groups.values()]
 
 
-def single(op: object, node: syntax.Node) -> TaskLike:
-    """An op that stands for tasks of one kind; Mismatch for a dense table of tasks."""
-    if not isinstance(op, TaskLike):
-        fail(node, "dense tables of tasks are not read back")
-    return op
+def _manner(argument: Argument) -> tuple[object, ...]:
+    """How an argument is bound, whatever the task."""
+    if not isinstance(argument, AccessAttr):
+        return ()
+    access = argument.data
+    single = tuple(dim.hi is None for dim in access.dims)
+    return access.mode, access.buffer, single, access.use is None
