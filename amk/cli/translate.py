@@ -119,10 +119,13 @@ def translate(
     does not verify.
     """
     from amk import backends
-    from amk.backends.trace_layout import TraceWindow
 
     _verify(module, target)
-    window = TraceWindow() if trace else None
+    window = None
+    if trace:
+        from amk.backends.trace_layout import TraceWindow
+
+        window = TraceWindow()
     return backends.emit_program(module, target, trace=window, stress=stress).source
 
 

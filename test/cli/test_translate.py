@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from xdsl.dialects.builtin import ModuleOp
@@ -26,14 +26,15 @@ def calls(toys: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if "amk.bad" in module.attributes:
             raise Diagnostic("deadlock: nothing runs", location="s.mlir:1:1", notes=["a waits"])
 
-    def emit(module: ModuleOp, target: str) -> str:
+    def emit_program(module: ModuleOp, target: str, **options: None) -> SimpleNamespace:
+        assert options == {"trace": None, "stress": None}
         calls.append(f"emit {target}")
         if "amk.unprintable" in module.attributes:
             raise AmkError("no device primitive for tile.strange")
-        return f"// for {target}\n"
+        return SimpleNamespace(source=f"// for {target}\n")
 
     modules = {
-        "amk.backends": {"emit": emit, "__path__": []},
+        "amk.backends": {"emit_program": emit_program, "__path__": []},
         "amk.backends.arch": {"ARCHS": {"sm_80": 0, "sm_90": 0, "sm_120": 0}},
         "amk.passes.verify_schedule": {"check": check},
     }
