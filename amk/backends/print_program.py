@@ -280,6 +280,7 @@ def choose_config(
         "kWorkers": workers,
         "kSlices": SLICES,
         "kProducers": max(arch.producers, 1),
+        "kArrivers": 1,
         "kSlotBytes": max(chunks, default=1) * STEP_BYTES,
         "kSlots": SLICES,
         "kWindow": SLICES,

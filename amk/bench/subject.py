@@ -59,7 +59,14 @@ def prepare(
     if choice.target == HOST and find_cxx() is None:
         raise AmkError(missing_cxx())  # the interpreter is not worth measuring
     module = import_model(checkpoint, dtype=dtype, context=context)
-    lower(module, choice.workers, choice.target, options=options, progress=progress)
+    lower(
+        module,
+        choice.workers,
+        choice.target,
+        even=choice.even,
+        options=options,
+        progress=progress,
+    )
     weights: Any = checkpoint
     if isinstance(checkpoint, RandomCheckpoint):
         weights = RandomOnDevice(checkpoint, array_module(choice.target))

@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         report["operations"][level] = sum(1 for _ in module.walk())
 
     workers = arguments.workers or arch.workers
-    lower(module, workers, arch.name, on_level=keep, progress=show_progress)
+    even = arguments.workers is None
+    lower(module, workers, arch.name, even=even, on_level=keep, progress=show_progress)
     with show_progress("printing the kernel"):
         program = emit_program(module, arch.name)
     files["kernel.cu"] = program.source

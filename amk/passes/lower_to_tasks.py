@@ -18,7 +18,7 @@ from amk.dialects.memory import element_bytes, in_space, is_packet, space_of
 from amk.errors import AmkError
 from amk.ir.levels import Level
 from amk.ir.location import inherit_location, location_of
-from amk.passes.placement import INSTANCE, Balance, Placement
+from amk.passes.placement import INSTANCE, Balance, Placement, fewest_workers
 from amk.schedule.expr import Expr
 
 
@@ -89,7 +89,9 @@ class Kernels:
 class Lowering:
     """Lowers one `tile.program`."""
 
-    def __init__(self, module: ModuleOp, program: tile.ProgramOp, workers: int) -> None:
+    def __init__(
+        self, module: ModuleOp, program: tile.ProgramOp, workers: int, *, even: bool
+    ) -> None:
         self.program = program
         self.kernels = Kernels(module)
         self.buffers = {
@@ -98,6 +100,8 @@ class Lowering:
         self.phases = [op for op in program.walk() if isinstance(op, tile.PhaseOp)]
         self.replicated = {op for op in self.phases if self._touches(op, "replicated", "out")}
         self.workers = min(workers, self._shared_tiles())
+        if even:
+            self.workers = fewest_workers(self._dealt_tiles(), self.workers)
         self.placements = self._place()
         self.plans = {name: self._plan(op) for name, op in self.buffers.items()}
 
@@ -137,6 +141,14 @@ class Lowering:
             ),
             default=1,
         )
+
+    def _dealt_tiles(self) -> list[int]:
+        """Tiles of the phases that others wait for in every layer."""
+        return [
+            phase.tiles.value.data
+            for phase in self.phases
+            if phase not in self.replicated and not self._touches(phase, "reduced")
+        ]
 
     def _place(self) -> dict[tile.PhaseOp, Placement]:
         """First what must stay with its owner, then the rest, largest streams first."""
@@ -350,7 +362,8 @@ class LowerToTasksPass(ModulePass):
     accepts it.
 
     Options: `workers`, the number of persistent workers (one thread block each); a model whose
-    largest phase within a layer has fewer tiles gets that many.
+    largest phase within a layer has fewer tiles gets that many. `even`: take as many fewer as
+    leave no phase slower, since the tiles are then dealt more evenly.
     """
 
     name = "lower-to-tasks"
@@ -358,6 +371,7 @@ class LowerToTasksPass(ModulePass):
     produces: ClassVar = Level.TASK
 
     workers: int = 132
+    even: bool = False
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         if self.workers < 1:
@@ -366,7 +380,7 @@ class LowerToTasksPass(ModulePass):
         if len(programs) != 1:
             raise AmkError(f"lower-to-tasks needs one tile.program, the module has {len(programs)}")
         program = programs[0]
-        schedule = Lowering(op, program, self.workers).run()
+        schedule = Lowering(op, program, self.workers, even=self.even).run()
         op.body.block.insert_op_before(schedule, program)
         program.detach()
         program.erase()

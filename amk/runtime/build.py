@@ -51,7 +51,7 @@ class PassOptions:
     tiles: str = ""
     """Of `lower-to-tiles`, without `slots`."""
     tasks: str = ""
-    """Of `lower-to-tasks`, without `workers`."""
+    """Of `lower-to-tasks`, without `workers` and `even`."""
 
 
 DEFAULTS = PassOptions()
@@ -90,6 +90,7 @@ def lower(
     workers: int,
     target: str,
     *,
+    even: bool = False,
     options: PassOptions = DEFAULTS,
     on_level: Callable[[LevelName, ModuleOp], None] | None = None,
     progress: Progress = silent,
@@ -98,6 +99,7 @@ def lower(
 
     The resources of `target` (an architecture, or "host") are verified as well. Returns the seconds
     that the verification took.
+    With `even`, fewer workers are taken where that makes no phase slower.
     `on_level` sees the module at each level. Raises AmkError where a pass fails or the schedule
     does not verify.
     """
@@ -110,11 +112,11 @@ def lower(
     tell = on_level or (lambda _name, _module: None)
     tell("nn", module)
     with progress("lowering to tiles"):
-        step = _configured(LowerToTilesPass, options.tiles, "slots", LOGITS_SLOTS)
+        step = _configured(LowerToTilesPass, options.tiles, slots=LOGITS_SLOTS)
         _apply(step, context, module)
     tell("tile", module)
     with progress("lowering to tasks"):
-        step = _configured(LowerToTasksPass, options.tasks, "workers", workers)
+        step = _configured(LowerToTasksPass, options.tasks, workers=workers, even=even)
         _apply(step, context, module)
     tell("task", module)
     started = time.perf_counter()
@@ -123,14 +125,15 @@ def lower(
     return time.perf_counter() - started
 
 
-def _configured(pass_class: type[ModulePass], options: str, fixed: str, value: int) -> ModulePass:
-    """The pass with `options`, and option `fixed` of `value`; AmkError where they are wrong."""
+def _configured(pass_class: type[ModulePass], options: str, **fixed: int) -> ModulePass:
+    """The pass with `options` and those that are `fixed`; AmkError where they are wrong."""
     name = pass_class.name
     try:
         given = parse_spec(f"{name}{{{options}}}").normalize_parameter_names().parameters
-        if fixed in given:
-            raise AmkError(f"option '{fixed}' of {name} cannot be given here")
-        return pass_class.from_spec(ArgSpec(name, {**given, fixed: (value,)}))
+        for option in given.keys() & fixed.keys():
+            raise AmkError(f"option '{option}' of {name} cannot be given here")
+        values = {option: (value,) for option, value in fixed.items()}
+        return pass_class.from_spec(ArgSpec(name, {**given, **values}))
     except (ArgSpecParseError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise AmkError(f"cannot take the options '{options}' of {name}: {reason}") from error

@@ -29,6 +29,8 @@ class Choice:
     workers: int
     load: Callable[[Program, ModuleOp, Weights, Progress], Device]
     """Makes the device, with its constants loaded."""
+    even: bool = False
+    """Whether fewer workers may be taken where that makes no phase slower."""
 
 
 def choose_device(arch: str, workers: int | None) -> Choice:
@@ -98,7 +100,7 @@ def _gpu_choice(arch: str, workers: int | None) -> Choice:
             f" use workers={available}"
         )
     target = _arch_of(gpus[0].capability) if arch in ("auto", "cuda") else find_arch(arch).name
-    return Choice(target, workers or available, _load_on_gpu)
+    return Choice(target, workers or available, _load_on_gpu, even=workers is None)
 
 
 def _arch_of(capability: tuple[int, int]) -> str:

@@ -174,7 +174,8 @@ def compile(
     model in memory. `arch` is "auto" (the GPU if there is one, else the CPU), "host" (the CPU),
     "cuda" (the GPU), or the architecture to print for, such as "sm_90". `dtype` is the storage type
     of the matrices, by default the checkpoint's; `context` the number of positions; `workers` the
-    number of thread blocks or threads, by default one for each multiprocessor or core. `timeout`
+    number of thread blocks or threads, by default one for each multiprocessor or core (on a
+    GPU fewer, where that makes no phase slower). `timeout`
     (seconds) bounds each wait inside a launch; `progress` shows long steps. Raises AmkError where
     anything does not fit.
     """
@@ -183,7 +184,7 @@ def compile(
         raise AmkError(f"{checkpoint.name} holds no weights, only a config: it cannot run")
     choice = choose_device(arch, workers)
     module = import_model(checkpoint, dtype=dtype, context=context)
-    lower(module, choice.workers, choice.target, progress=progress)
+    lower(module, choice.workers, choice.target, even=choice.even, progress=progress)
     with progress("printing the program"):
         program = emit_program(module, choice.target)
     device = choice.load(program, module, checkpoint, progress)

@@ -62,7 +62,8 @@ class Shape:
         return {
             "kWorkers": self.workers,
             "kSlices": 8,
-            "kProducers": 2,
+            "kProducers": 4,
+            "kArrivers": 1,
             "kSlotBytes": 4096,
             "kSlots": slots,
             "kWindow": 12,

@@ -155,7 +155,11 @@ def test_a_packet_that_never_comes_is_an_error_that_names_it(tmp_path, arch, mon
     monkeypatch.setattr("amk.runtime.model.emit_program", emit_faulty)
     path = write_model(tmp_path, seed=1)
     with amk.compile(path, arch, "f32", 32, 3, timeout=0.5) as model:
-        message = "the launch hung: worker [0-2], task 'down', position 6 .* 'gate_up_out'"
+        # On a GPU some warps run ahead: they need other elements, and starve in the next layer.
+        message = (
+            "the launch hung: worker [0-2], "
+            "(task 'down', position 6 .* 'gate_up_out'|task 'q_k_v', position 6 .* 'x')"
+        )
         with pytest.raises(AmkError, match=message):
             list(model.generate(PROMPT, 8))
         assert list(model.generate(PROMPT, 2)) == reference(model).generate(PROMPT, 2)

@@ -21,6 +21,7 @@ _CUDA = (
     "cuda/packets.cuh",
     "cuda/barriers.cuh",
     "{copy}",
+    "{registers}",
     "cuda/block.cuh",
     "cuda/worker.cuh",
     "cuda/producer.cuh",
@@ -52,14 +53,14 @@ _HOST = (
 )
 
 
-def _cuda(copy: str) -> tuple[str, ...]:
-    return tuple(name.format(copy=copy) for name in _CUDA)
+def _cuda(copy: str, registers: str) -> tuple[str, ...]:
+    return tuple(name.format(copy=copy, registers=registers) for name in _CUDA)
 
 
 HEADERS: Mapping[str, tuple[str, ...]] = {
-    "sm_80": _cuda("cuda/copy_async.cuh"),
-    "sm_90": _cuda("cuda/copy_bulk.cuh"),
-    "sm_120": _cuda("cuda/copy_bulk.cuh"),
+    "sm_80": _cuda("cuda/copy_async.cuh", "cuda/registers_equal.cuh"),
+    "sm_90": _cuda("cuda/copy_bulk.cuh", "cuda/registers_moved.cuh"),
+    "sm_120": _cuda("cuda/copy_bulk.cuh", "cuda/registers_equal.cuh"),
     "host": _HOST,
 }
 """The headers of each target, in the order in which they are printed."""
@@ -83,6 +84,7 @@ CONFIG_KEYS = (
     "kWorkers",
     "kSlices",
     "kProducers",
+    "kArrivers",
     "kSlotBytes",
     "kSlots",
     "kWindow",

@@ -19,6 +19,8 @@ TARGET_TASKS = 128
 MAX_PARTS = 32
 """Partial results for each head; the combine reads one in each lane of a warp."""
 WARPS = 8
+MOST_UNITS = 2
+"""Units of 32 rows that are in shared memory at a time: more would take it from the ring."""
 CACHE_ROW = 8
 """Rows of a cache are padded to so many elements: whole pieces of 16 bytes in any type."""
 
@@ -33,7 +35,7 @@ class Splits:
     @staticmethod
     def choose(heads: int, kv_heads: int, context: int) -> Splits:
         """Enough tasks for a large GPU, at most `MAX_PARTS` partial results a head."""
-        units = max(1, WARPS // (heads // kv_heads))
+        units = max(1, min(WARPS // (heads // kv_heads), MOST_UNITS))
         splits = min(TARGET_TASKS // kv_heads, MAX_PARTS // units, context)
         return Splits(max(1, splits), units)
 

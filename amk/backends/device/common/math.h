@@ -24,6 +24,7 @@ AMK_DEVICE float exp(float x) {
 
 // Where a primitive takes its functions from.
 struct Exact {
+  AMK_DEVICE static float mad(float a, float b, float c) { return amk::add(c, amk::mul(a, b)); }
   AMK_DEVICE static float exp(float x) { return amk::exp(x); }
   AMK_DEVICE static float div(float a, float b) { return amk::div(a, b); }
   AMK_DEVICE static float rsqrt(float x) { return amk::rsqrt(x); }

@@ -1,7 +1,7 @@
 namespace amk {
 
-// Shared memory of an attention task: the query heads, the new key and value, and one or two tiles
-// of 32 rows per unit. Rows are padded to 16 bytes, key rows by 16 more so that 32 lanes can read 32
+// Shared memory of an attention task: the query heads, the new key and value, and a tile of 32 rows
+// per unit. Rows are padded to 16 bytes, key rows by 16 more so that 32 lanes can read 32
 // rows without conflicts.
 template <class KV, int D, int G, int Z>
 struct AttentionPlan {
@@ -13,42 +13,113 @@ struct AttentionPlan {
   static constexpr int kQueryRow = (D + 3) / 4 * 4;
   static constexpr int kQueryBytes = G * kQueryRow * 4;
   static constexpr int kFixedBytes = kQueryBytes + 2 * kRowBytes;
-  static constexpr int kDepth = kFixedBytes + 2 * kTileBytes <= kScratchBytes ? 2 : 1;
   static_assert(kFixedBytes + kTileBytes <= kScratchBytes, "config::kScoreBytes is too small");
 
   AMK_DEVICE static float* query(int g) {
     return reinterpret_cast<float*>(block().scratch) + g * kQueryRow;
   }
-  AMK_DEVICE static KV* fresh_key() {
-    return reinterpret_cast<KV*>(block().scratch + kQueryBytes);
+  AMK_DEVICE static unsigned char* key(int row) {
+    return block().scratch + kFixedBytes + row * kKeyStride;
   }
-  AMK_DEVICE static KV* fresh_value() { return fresh_key() + kRow; }
-  AMK_DEVICE static unsigned char* keys(int pass) {
-    return block().scratch + kFixedBytes + pass % kDepth * kTileBytes;
+  AMK_DEVICE static unsigned char* value(int row) { return key(kRows) + row * kRowBytes; }
+
+  // Where the new row is received, behind `rows` old ones: in the first tile, if that is its place.
+  AMK_DEVICE static unsigned char* waiting() { return block().scratch + kQueryBytes; }
+  AMK_DEVICE static KV* new_key(int rows) {
+    return reinterpret_cast<KV*>(rows < kRows ? key(rows) : waiting());
   }
-  AMK_DEVICE static unsigned char* values(int pass) { return keys(pass) + kRows * kKeyStride; }
+  AMK_DEVICE static KV* new_value(int rows) {
+    return reinterpret_cast<KV*>(rows < kRows ? value(rows) : waiting() + kRowBytes);
+  }
 };
 
+AMK_DEVICE void load_16(const void* from, uint4& v) {
+  asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(from)
+               : "memory");
+}
 AMK_DEVICE void copy_16(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from)
                : "memory");
 }
 
-// Starts the copy of a tile: rows first .. first + 32 Z of `rows` old ones. Always one group.
+// Old rows on their way into the tile: pass p covers the rows p * kRows to (p + 1) * kRows. A thread
+// holds its pieces in registers while the tile before is in use, if they are few.
 template <class Plan, class KV>
-AMK_DEVICE void fetch_tile(Worker& w, const KV* keys, const KV* values, int pass, int rows) {
-  constexpr int kPieces = Plan::kRowBytes / 16;
-  const int first = pass * Plan::kRows;
-  const int count = (rows - first < Plan::kRows ? rows - first : Plan::kRows) * kPieces;
-  for (int i = w.thread; i < count; i += kConsumerThreads) {
-    const int row = i / kPieces, piece = i % kPieces * 16;
-    const long from = static_cast<long>(first + row) * Plan::kRowBytes + piece;
-    copy_16(Plan::keys(pass) + row * Plan::kKeyStride + piece,
-            reinterpret_cast<const unsigned char*>(keys) + from);
-    copy_16(Plan::values(pass) + row * Plan::kRowBytes + piece,
-            reinterpret_cast<const unsigned char*>(values) + from);
+struct NextTile {
+  static constexpr int kPieces = Plan::kRowBytes / 16;
+  static constexpr int kMine = (Plan::kRows * kPieces + kConsumerThreads - 1) / kConsumerThreads;
+  static constexpr bool kHeld = kMine <= kMostHeldPieces;
+  uint4 key[kHeld ? kMine : 1], value[kHeld ? kMine : 1];
+  int thread, count = 0;  // pieces of the tile
+  const unsigned char *keys, *values;
+
+  AMK_DEVICE NextTile(const Worker& w, const KV* key_cache, const KV* value_cache, int pass,
+                      int rows)
+      : thread(w.thread) {
+    const int first = pass * Plan::kRows;
+    const long offset = static_cast<long>(first) * Plan::kRowBytes + thread * 16;
+    keys = reinterpret_cast<const unsigned char*>(key_cache) + offset;
+    values = reinterpret_cast<const unsigned char*>(value_cache) + offset;
+    if (rows > first) count = (rows - first < Plan::kRows ? rows - first : Plan::kRows) * kPieces;
   }
-  asm volatile("cp.async.commit_group;" ::: "memory");
+  // Starts the loads, if there are registers for them.
+  AMK_DEVICE void request() {
+    if constexpr (kHeld) {
+      each([&](int i, int) {
+        load_16(keys + i * (kConsumerThreads * 16), key[i]);
+        load_16(values + i * (kConsumerThreads * 16), value[i]);
+      });
+    }
+  }
+  // Fills the tile with what was requested.
+  AMK_DEVICE void store() {
+    if constexpr (kHeld) {
+      each([&](int i, int piece) {
+        *reinterpret_cast<uint4*>(key_at(piece)) = key[i];
+        *reinterpret_cast<uint4*>(value_at(piece)) = value[i];
+      });
+    } else {
+      copy();
+    }
+  }
+  // Starts copies into the tile, past the registers.
+  AMK_DEVICE void copy() {
+    each([&](int i, int piece) {
+      copy_16(key_at(piece), keys + i * (kConsumerThreads * 16));
+      copy_16(value_at(piece), values + i * (kConsumerThreads * 16));
+    });
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  }
+
+ private:
+  AMK_DEVICE static unsigned char* key_at(int piece) {
+    return Plan::key(piece / kPieces) + piece % kPieces * 16;
+  }
+  AMK_DEVICE static unsigned char* value_at(int piece) {
+    return Plan::value(piece / kPieces) + piece % kPieces * 16;
+  }
+  template <class F>
+  AMK_DEVICE void each(F body) const {
+#pragma unroll
+    for (int i = 0; i < kMine; ++i) {
+      const int piece = thread + i * kConsumerThreads;
+      if (piece < count) body(i, piece);
+    }
+  }
+};
+
+// Copies the new row, behind `rows` old ones, into the tile; called by one warp.
+template <class Plan>
+AMK_DEVICE void place_new_row(Worker& w, int rows) {
+  for (int i = w.lane() * 4; i < Plan::kRowBytes; i += 32 * 4) {
+    const auto word = [&](unsigned char* p) -> uint32_t& {
+      return *reinterpret_cast<uint32_t*>(p + i);
+    };
+    word(Plan::key(rows % Plan::kRows)) = word(Plan::waiting());
+    word(Plan::value(rows % Plan::kRows)) = word(Plan::waiting() + Plan::kRowBytes);
+  }
 }
 
 // Receives n values in a warp; store(i, v) gets each of them.
@@ -82,14 +153,15 @@ AMK_DEVICE void receive_vector(Worker& w, Packets<T> from, Store store) {
   }
 }
 
-// Four values of a row in shared memory, and two.
-AMK_DEVICE void read_four(const float* p, float (&v)[4]) {
+// 16 bytes of a row in shared memory, and two values.
+AMK_DEVICE void read_piece(const float* p, float (&v)[4]) {
   const float4 x = *reinterpret_cast<const float4*>(p);
   v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w;
 }
-AMK_DEVICE void read_four(const bf16* p, float (&v)[4]) {
-  const uint2 x = *reinterpret_cast<const uint2*>(p);
+AMK_DEVICE void read_piece(const bf16* p, float (&v)[8]) {
+  const uint4 x = *reinterpret_cast<const uint4*>(p);
   v[0] = low_half(x.x), v[1] = high_half(x.x), v[2] = low_half(x.y), v[3] = high_half(x.y);
+  v[4] = low_half(x.z), v[5] = high_half(x.z), v[6] = low_half(x.w), v[7] = high_half(x.w);
 }
 AMK_DEVICE float2 read_two(const float* p) { return *reinterpret_cast<const float2*>(p); }
 AMK_DEVICE float2 read_two(const bf16* p) {
@@ -105,10 +177,12 @@ struct Softmax {
   float out[kPairs][2] = {};
   float top = -infinity(), weight = 0.0f;
 
-  // Adds `count` (1 to 32) rows; key(i) and value(i) point to row i.
-  template <class Key, class Value>
-  AMK_DEVICE void take(int lane, const float* query, float scale, int count, Key key, Value value) {
-    const float score = lane < count ? mul(dot(query, key(lane)), scale) : -infinity();
+  // Adds `count` (1 to 32) rows of a tile.
+  template <class Plan>
+  AMK_DEVICE void take(int lane, const float* query, float scale, int count,
+                       const unsigned char* keys, const unsigned char* values) {
+    const KV* key = reinterpret_cast<const KV*>(keys + lane * Plan::kKeyStride);
+    const float score = lane < count ? mul(dot(query, key), scale) : -infinity();
     const float raised = larger(top, warp_max(score));
     const float shrink = top == -infinity() ? 0.0f : Functions::exp(sub(top, raised));
     const float p = lane < count ? Functions::exp(sub(score, raised)) : 0.0f;
@@ -119,18 +193,18 @@ struct Softmax {
       out[j][0] = mul(out[j][0], shrink);
       out[j][1] = mul(out[j][1], shrink);
     }
-#pragma unroll 4
-    for (int i = 0; i < count; ++i) {
-      const float pi = __shfl_sync(kAllLanes, p, i);
-      const KV* row = value(i);
+    constexpr int kTogether = 8;  // rows, to hide the latency of their loads
+    int i = 0;
+#pragma unroll 1
+    for (; i + kTogether <= count; i += kTogether) {
 #pragma unroll
-      for (int j = 0; j < kPairs; ++j) {
-        const int d = (lane + 32 * j) * 2;
-        if (d >= D) continue;
-        const float2 v = read_two(row + d);
-        out[j][0] = add(out[j][0], mul(pi, v.x));
-        out[j][1] = add(out[j][1], mul(pi, v.y));
+      for (int n = 0; n < kTogether; ++n) {
+        add_row(lane, __shfl_sync(kAllLanes, p, i + n), values + (i + n) * Plan::kRowBytes);
       }
+    }
+#pragma unroll 1
+    for (; i < count; ++i) {
+      add_row(lane, __shfl_sync(kAllLanes, p, i), values + i * Plan::kRowBytes);
     }
   }
   AMK_DEVICE void send_partial(int lane, Packets<float> to) const {
@@ -143,20 +217,34 @@ struct Softmax {
   }
 
  private:
-  AMK_DEVICE static float dot(const float* query, const KV* key) {
-    float a[4] = {};
-    const auto add_four = [&](int d, int count) {
-      float q[4], k[4];
-      read_four(query + d, q);
-      read_four(key + d, k);
+  AMK_DEVICE void add_row(int lane, float p, const unsigned char* row) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        if (i < count) a[i] = add(a[i], mul(q[i], k[i]));
-      }
-    };
+    for (int j = 0; j < kPairs; ++j) {
+      const int d = (lane + 32 * j) * 2;
+      if (d >= D) continue;
+      const float2 v = read_two(reinterpret_cast<const KV*>(row) + d);
+      out[j][0] = Functions::mad(p, v.x, out[j][0]);
+      out[j][1] = Functions::mad(p, v.y, out[j][1]);
+    }
+  }
+  AMK_DEVICE static float dot(const float* query, const KV* key) {
+    constexpr int kPiece = 16 / static_cast<int>(sizeof(KV));
+    float a[4] = {};
 #pragma unroll 4
-    for (int d = 0; d < D / 4 * 4; d += 4) add_four(d, 4);
-    if (D % 4 != 0) add_four(D / 4 * 4, D % 4);
+    for (int first = 0; first < D; first += kPiece) {
+      float k[kPiece];
+      read_piece(key + first, k);
+#pragma unroll
+      for (int quad = 0; quad < kPiece; quad += 4) {
+        if (first + quad >= D) continue;
+        float q[4];
+        read_piece(query + first + quad, q);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          if (first + quad + i < D) a[i] = Functions::mad(q[i], k[quad + i], a[i]);
+        }
+      }
+    }
     return add(add(a[0], a[1]), add(a[2], a[3]));
   }
 };
@@ -174,12 +262,11 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
   w.begin();
   const int lane = w.lane(), warp = w.warp();
   const int total = rows + (own ? 1 : 0);
-  const int passes = (total + Plan::kRows - 1) / Plan::kRows;
+  const int passes = (total + Plan::kRows - 1) / Plan::kRows, last_pass = rows / Plan::kRows;
 
   w.sync();  // the scratch memory is free, and earlier tasks of this worker are done
-  for (int pass = 0; pass < Plan::kDepth; ++pass) {
-    fetch_tile<Plan>(w, key_cache, value_cache, pass, rows);
-  }
+  // One tile only: more of them would delay the query of everybody.
+  NextTile<Plan, KV>(w, key_cache, value_cache, 0, rows).copy();
 #pragma unroll 1
   for (int job = warp; job < G + (own ? 2 : 0); job += kSlices) {
     if (job < G) {
@@ -187,7 +274,7 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
       receive_vector<D>(w, q.at(job * D), [&](int d, float x) { to[d] = x; });
       continue;
     }
-    KV* to = job == G ? Plan::fresh_key() : Plan::fresh_value();
+    KV* to = job == G ? Plan::new_key(rows) : Plan::new_value(rows);
     KV* cache = (job == G ? key_cache : value_cache) + static_cast<long>(rows) * Plan::kRow;
     receive_vector<D>(w, job == G ? k : v, [&](int d, float x) {
       to[d] = cache[d] = from_float<KV>(x);
@@ -196,31 +283,24 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
 
   Softmax<KV, D, Functions> item[kItems];
 #pragma unroll 1
-  for (int pass = 0; pass == 0 || pass < passes; ++pass) {
-    asm volatile("cp.async.wait_group %0;" ::"n"(Plan::kDepth - 1) : "memory");
+  for (int pass = 0;; ++pass) {
+    asm volatile("cp.async.wait_all;" ::: "memory");
     w.sync();
+    NextTile<Plan, KV> next(w, key_cache, value_cache, pass + 1, rows);
+    next.request();
 #pragma unroll
     for (int n = 0; n < kItems; ++n) {
       const int g = (n * kSlices + warp) / Z, z = (n * kSlices + warp) % Z;
       const int first = pass * Plan::kRows + z * 32;
       const int count = total - first < 32 ? total - first : 32;
       if (g >= G || count <= 0) continue;
-      item[n].take(
-          lane, Plan::query(g), scale, count,
-          [&](int i) {
-            return first + i == rows ? Plan::fresh_key()
-                                     : reinterpret_cast<const KV*>(
-                                           Plan::keys(pass) + (z * 32 + i) * Plan::kKeyStride);
-          },
-          [&](int i) {
-            return first + i == rows ? Plan::fresh_value()
-                                     : reinterpret_cast<const KV*>(
-                                           Plan::values(pass) + (z * 32 + i) * Plan::kRowBytes);
-          });
+      item[n].template take<Plan>(lane, Plan::query(g), scale, count, Plan::key(z * 32),
+                                  Plan::value(z * 32));
     }
     if (pass + 1 >= passes) break;
     w.sync();  // the tile was read
-    fetch_tile<Plan>(w, key_cache, value_cache, pass + Plan::kDepth, rows);
+    next.store();
+    if (own && pass + 1 == last_pass && warp == 0) place_new_row<Plan>(w, rows);
   }
 #pragma unroll
   for (int n = 0; n < kItems; ++n) {

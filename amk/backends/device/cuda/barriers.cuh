@@ -31,6 +31,16 @@ AMK_DEVICE bool consumers_any(bool flag) {
   return any != 0;
 }
 
+// Calls arrive() on the lanes of a warp that arrive for it, one after the other. One is enough, but
+// racecheck knows only about threads that arrive themselves: for its sake all can.
+template <class F>
+AMK_DEVICE void each_arriver(int lane, F arrive) {
+#pragma unroll 1
+  for (int i = 0; i < config::kArrivers; ++i) {
+    if (lane == i) arrive();
+  }
+}
+
 // Arrives like `barrier_arrive`; true for the arrival that completes the phase.
 AMK_DEVICE bool barrier_arrive_last(uint64_t* bar) {
   uint32_t pending;

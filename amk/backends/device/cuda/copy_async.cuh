@@ -2,8 +2,6 @@
 namespace amk {
 
 constexpr int kCopyLanes = 32;
-// Stages that a consumer reads before its operand comes: with two, its registers do not suffice.
-constexpr int kMostEarlyStages = 1;
 
 AMK_DEVICE bool stage_done(uint64_t* bar, uint32_t parity) {
   uint32_t done;

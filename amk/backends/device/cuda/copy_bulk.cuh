@@ -2,7 +2,6 @@
 namespace amk {
 
 constexpr int kCopyLanes = 1;
-constexpr int kMostEarlyStages = 2;  // that a consumer reads before its operand comes
 
 AMK_DEVICE bool stage_done(uint64_t* bar, uint32_t parity) {
   uint32_t done;

@@ -2,6 +2,7 @@ namespace amk {
 
 // Like Exact, but a few units in the last place off: what the GPU has instructions for.
 struct Fast {
+  AMK_DEVICE static float mad(float a, float b, float c) { return __fmaf_rn(a, b, c); }
   AMK_DEVICE static float exp(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.44269504f));

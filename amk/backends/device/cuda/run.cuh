@@ -11,9 +11,9 @@ AMK_DEVICE void run(const Buffers& buffers, const Launch* launch, Status* status
   const int thread = threadIdx.x;
   for (int i = thread; i < kSlots; i += kThreads) {
     barrier_init(&b.full[i], kCopyLanes);
-    barrier_init(&b.empty[i], 1);
+    barrier_init(&b.empty[i], config::kArrivers);
   }
-  if (thread < kBatchBuffers) barrier_init(&b.arrived[thread], kSlices);
+  if (thread < kBatchBuffers) barrier_init(&b.arrived[thread], kSlices * config::kArrivers);
   if (thread == 0) {
     barrier_init(&b.leaving, 1);
     b.poisoned = 0;
@@ -22,13 +22,17 @@ AMK_DEVICE void run(const Buffers& buffers, const Launch* launch, Status* status
   __syncthreads();
 
   if (thread < kConsumerThreads) {
+    take_registers();
     Worker w(launch, status);
     compute(w, buffers);
     if (w.leader()) barrier_arrive(&b.leaving);
-  } else if (thread % 32 < kCopyLanes) {
-    Producer p(launch);
-    feed(p, buffers);
-    p.drain();
+  } else {
+    give_registers();
+    if (thread % 32 < kCopyLanes) {
+      Producer p(launch);
+      feed(p, buffers);
+      p.drain();
+    }
   }
 }
 

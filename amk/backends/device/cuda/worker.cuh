@@ -136,7 +136,7 @@ struct Worker {
   AMK_DEVICE void release_stage(bool arrived) {
     end_of_reads();
     __syncwarp();
-    if (arrived && lane() == 0) barrier_arrive(&block().empty[slot]);
+    if (arrived) each_arriver(lane(), [&] { barrier_arrive(&block().empty[slot]); });
     slot += kSlices;
     if (slot >= kSlots) {
       slot -= kSlots;
@@ -160,8 +160,10 @@ struct Worker {
   AMK_DEVICE bool close_batch() {
     __syncwarp();
     bool completes = false;
-    if (lane() == 0) completes = barrier_arrive_last(&block().arrived[batch % kBatchBuffers]);
-    if (!__shfl_sync(kAllLanes, completes, 0)) return false;
+    each_arriver(lane(), [&] {
+      completes = barrier_arrive_last(&block().arrived[batch % kBatchBuffers]);
+    });
+    if (!__any_sync(kAllLanes, completes)) return false;
     while (!arrived(batch)) {
     }
     return true;
