@@ -237,12 +237,16 @@ class _Launch:
                     else:
                         instance.packets |= 1 << writer[0]
         full = (1 << len(self.instances)) - 1
+        # A launch without a fixed end may end after any iteration: none comes after it to help.
+        tasks = len(self.program.tasks)
+        whole = [len(self.instances)]
+        lasts = whole if self.program.iterations else range(tasks, whole[0] + 1, tasks)
         seen = {0}
         stack = [0]
         while stack:
             done = stack.pop()
             moves = self._enabled(done)
-            if not moves and done != full:
+            if any(self._ends_early(done, moves, last) for last in lasts):
                 return True
             for number in moves:
                 self.not_before[number] |= full & ~done & ~(1 << number)
@@ -253,6 +257,11 @@ class _Launch:
                     seen.add(after)
                     stack.append(after)
         return False
+
+    def _ends_early(self, done: int, moves: list[int], last: int) -> bool:
+        """Whether a launch of the first `last` instances is stuck in a state."""
+        whole = (1 << last) - 1
+        return done | whole == whole and done != whole and all(move >= last for move in moves)
 
     def _enabled(self, done: int) -> list[int]:
         """The instances that can run next: at most the first of each queue that has not run."""

@@ -41,3 +41,8 @@ def test_agrees_with_the_explorer(block: int) -> None:
     if PROGRAMS >= 4000:
         assert all(kinds[k] for k in KINDS if k != "resource")
         assert kinds[""] > PROGRAMS // BLOCKS // 4
+
+
+def test_a_deadlock_of_launches_that_end_in_time():
+    """Every third iteration needs a task of the next one, which the last iteration does not have."""
+    assert _compare(639173) == "deadlock"
