@@ -44,5 +44,5 @@ def test_agrees_with_the_explorer(block: int) -> None:
 
 
 def test_a_deadlock_of_launches_that_end_in_time():
-    """Every third iteration needs a task of the next one, which the last iteration does not have."""
+    """Every third iteration needs a task of the next one, which the last one does not have."""
     assert _compare(639173) == "deadlock"
