@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 PROMPT = "A compiler is a program that"
+OURS = "AMK"
 PAUSE = 0.3
 """Seconds before each run, in which the idle threads of the engine before go to sleep."""
 PROBE = r"""
@@ -166,6 +167,7 @@ def main() -> int:
     expected = {d: list(huggingface_tokens(m, ids, count)) for d, m in references.items()}
 
     compiled: dict[str, Any] = {}
+    alone: list[Any] = []
     rows: list[Row] = []
     load: dict[str, float] = {}
     for dtype, theirs in (("f32", float32), ("bf16", bf16)):
@@ -173,7 +175,11 @@ def main() -> int:
         model = amk.compile(checkpoint, "host", dtype, workers=threads)
         load[dtype] = time.perf_counter() - started
         compiled[dtype] = model
-        rows.append(Row("AMK", dtype, lambda m=model: timed(m.generate(ids, count))))
+        rows.append(Row(OURS, dtype, lambda m=model: timed(m.generate(ids, count))))
+        if threads > 1:
+            single = amk.compile(checkpoint, "host", dtype, workers=1)
+            alone.append(single)
+            rows.append(Row("AMK, 1 worker", dtype, lambda m=single: timed(m.generate(ids, count))))
         rows.append(
             Row("HF eager", dtype, lambda m=theirs: timed(huggingface_tokens(m, ids, count)))
         )
@@ -204,7 +210,7 @@ def main() -> int:
         )
     print(f"{'engine':20}{'dtype':6}{'tok/s':>8}{'best':>8}{'CPU ms/tok':>12}", end="")
     print(f"{'GB/s':>7}{'of read':>9}{'AMK is':>8}  tokens equal to float32")
-    ours = {row.dtype: statistics.median(row.rates) for row in rows if row.name == "AMK"}
+    ours = {row.dtype: statistics.median(row.rates) for row in rows if row.name == OURS}
     for row in rows:
         rate = statistics.median(row.rates)
         stream = sizes[row.dtype] * rate / 1e9
@@ -216,7 +222,7 @@ def main() -> int:
         )
     text = (ids + expected["bf16"])[:128]
     print(logits_errors(text, compiled["bf16"], rounded, bf16))
-    for model in compiled.values():
+    for model in (*compiled.values(), *alone):
         model.close()
     return 0
 
