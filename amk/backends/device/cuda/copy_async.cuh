@@ -3,16 +3,7 @@ namespace amk {
 
 constexpr int kCopyLanes = 32;
 
-AMK_DEVICE bool stage_done(uint64_t* bar, uint32_t parity) {
-  uint32_t done;
-  asm volatile(
-      "{\n.reg .pred p;\nmbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
-      "selp.u32 %0, 1, 0, p;\n}"
-      : "=r"(done)
-      : "r"(shared_address(bar)), "r"(parity)
-      : "memory");
-  return done != 0;
-}
+AMK_DEVICE bool stage_done(uint64_t* bar, uint32_t parity) { return barrier_done(bar, parity); }
 
 // cp.async and ordinary accesses share one proxy: nothing to fence.
 AMK_DEVICE void publish_barriers() {}
