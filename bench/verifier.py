@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "test" / "schedule")]
+sys.path[:0] = [str(ROOT), str(ROOT / "test"), str(ROOT / "test" / "schedule")]
 
 from synthetic import LLAMA_1B, LLAMA_70B, SMOLLM2, TINY, lowering  # noqa: E402
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "test" / "schedule"), str(ROOT / "bench")]
+sys.path[:0] = [str(ROOT), str(ROOT / "test"), str(ROOT / "test" / "schedule"), str(ROOT / "bench")]
 
 import many  # noqa: E402
 from bases import TRUE_SIZES, large, small  # noqa: E402

@@ -8,13 +8,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from checkpoints import MemoryCheckpoint
 from xdsl.dialects.builtin import ModuleOp
 
 from amk.backends import emit_program
 from amk.dialects import new_context
-from amk.frontend.checkpoint import Checkpoint, TensorInfo
-from amk.frontend.config import parse_config
-from amk.frontend.import_model import import_model, parameter_shapes
+from amk.frontend.import_model import import_model
 from amk.interpreters import memory
 from amk.interpreters.task import TaskMachine
 from amk.ir.module import parse_module, verify_module
@@ -68,34 +67,6 @@ _DEFAULTS: Mapping[str, Any] = {
 }
 
 
-class RandomCheckpoint(Checkpoint):
-    """A config with random weights, or with none."""
-
-    def __init__(self, config: dict[str, Any], seed: int | None) -> None:
-        self.name = "random"
-        self.config = config
-        self._tensors: dict[str, np.ndarray] = {}
-        if seed is None:
-            return
-        random = np.random.default_rng(seed)
-        for key, shape in parameter_shapes(parse_config(config, self.name)).items():
-            values = random.standard_normal(shape)
-            values = 1.5 * values / np.sqrt(shape[-1]) if len(shape) > 1 else 1 + 0.2 * values
-            self._tensors[key] = values.astype(np.float32)
-
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        return {key: TensorInfo(v.shape, "f32") for key, v in self._tensors.items()}
-
-    def read(self, key: str) -> np.ndarray:
-        return self._tensors[key]
-
-    def fingerprint(self) -> str:
-        raise NotImplementedError
-
-    def tokenizer(self) -> Any:
-        raise NotImplementedError
-
-
 @dataclass(frozen=True)
 class Model:
     """A config (`changes` to the default one) and how it is lowered; weights by `seed`."""
@@ -109,8 +80,8 @@ class Model:
     seed: int | None = 0
 
     @cached_property
-    def checkpoint(self) -> RandomCheckpoint:
-        return RandomCheckpoint({**_DEFAULTS, **dict(self.changes)}, self.seed)
+    def checkpoint(self) -> MemoryCheckpoint:
+        return MemoryCheckpoint({**_DEFAULTS, **dict(self.changes)}, self.seed)
 
     def task_module(self, workers: int) -> ModuleOp:
         module = import_model(self.checkpoint, dtype=self.dtype, context=self.context)
@@ -148,7 +119,7 @@ def schedule(body: str, kernels: str = "", workers: int = 2, context: int | None
 class HostRun:
     """A module as a program of the host."""
 
-    def __init__(self, module: ModuleOp, weights: Checkpoint | None = None) -> None:
+    def __init__(self, module: ModuleOp, weights: MemoryCheckpoint | None = None) -> None:
         self.device = HostDevice(emit_program(module, "host"))
         if weights is not None:
             load_constants(module, weights, self.device)
@@ -168,6 +139,6 @@ class HostRun:
         return self.device.array(name)
 
 
-def interpreter(module: ModuleOp, weights: Checkpoint) -> TaskMachine:
+def interpreter(module: ModuleOp, weights: MemoryCheckpoint) -> TaskMachine:
     """The same module in the interpreter of the task level."""
     return TaskMachine(module, memory.load_constants(module, weights).__getitem__)

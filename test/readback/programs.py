@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from checkpoints import MemoryCheckpoint
 from xdsl.dialects.builtin import ModuleOp
 
 from amk.backends import emit
 from amk.dialects import new_context
-from amk.frontend.checkpoint import Checkpoint, TensorInfo
 from amk.frontend.import_model import import_model
 from amk.ir.module import parse_module, verify_module
 from amk.passes.lower_to_tasks import LowerToTasksPass
 from amk.passes.lower_to_tiles import LowerToTilesPass
 from amk.runtime.build import ir_text
-
-
-class ConfigOnly(Checkpoint):
-    """A checkpoint without tensors."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.name = "config"
-        self.config = config
-
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        return {}
-
-    def read(self, key: str) -> np.ndarray:
-        raise NotImplementedError
-
-    def fingerprint(self) -> str:
-        raise NotImplementedError
-
-    def tokenizer(self) -> Any:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -82,7 +61,9 @@ class Model:
             "tie_word_embeddings": True,
             "eos_token_id": [2],
         }
-        module = import_model(ConfigOnly(config), dtype=self.dtype, context=self.context)
+        module = import_model(
+            MemoryCheckpoint(config, None), dtype=self.dtype, context=self.context
+        )
         tiles = LowerToTilesPass(self.exchange, self.splits, self.units, 16)
         for step in (tiles, LowerToTasksPass(self.workers)):
             step.apply(new_context(), module)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from checkpoints import MemoryCheckpoint
 
 from amk.dialects import new_context
-from amk.frontend.checkpoint import Checkpoint, TensorInfo
 from amk.frontend.import_model import import_model
 from amk.ir.expand import expand, schedule_of
 from amk.passes.lower_to_tasks import LowerToTasksPass
@@ -45,29 +44,9 @@ LLAMA_1B = config(16, 2048, 32, 8, 64, 8192, 128256)
 LLAMA_8B = config(32, 4096, 32, 8, 128, 14336, 128256, tie_word_embeddings=False)
 
 
-class ConfigOnly(Checkpoint):
-    """A checkpoint without tensors."""
-
-    def __init__(self, sizes: dict[str, Any]) -> None:
-        self.name = "config"
-        self.config = sizes
-
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        return {}
-
-    def read(self, key: str) -> np.ndarray:
-        raise NotImplementedError
-
-    def fingerprint(self) -> str:
-        raise NotImplementedError
-
-    def tokenizer(self) -> Any:
-        raise NotImplementedError
-
-
 def lowered(sizes: dict[str, Any], workers: int, context: int, **options: Any) -> ScheduleTable:
     """The table of the model of config `sizes` on `workers` workers."""
-    module = import_model(ConfigOnly(sizes), dtype="f32", context=context)
+    module = import_model(MemoryCheckpoint(sizes, None), dtype="f32", context=context)
     options = {"exchange": "f32", "slots": 2, **options}
     LowerToTilesPass(**options).apply(new_context(), module)
     LowerToTasksPass(workers=workers).apply(new_context(), module)
