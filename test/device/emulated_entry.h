@@ -1,0 +1,73 @@
+// Attention tasks of one emulated block, one after the other. The device layer comes before, the
+// list `AMK_SHAPES(X)` of X(KV, Q, D, G, Z) too.
+struct Task {
+  int rows, own;
+  void *key_cache, *value_cache;
+  uint64_t *q, *k, *v, *partial;           // packets; q, k and v are empty at first
+  const uint64_t *sent_q, *sent_k, *sent_v;  // what is sent, from the outside
+  int q_packets, row_packets;
+};
+#define AMK_TEST_EXPORT extern "C" __attribute__((visibility("default")))
+
+constexpr uint32_t kEpoch = 7;
+constexpr int kSplits = 2;  // of which this is the first
+
+// Sends a vector in pieces, while the block runs.
+inline void send_slowly(const uint64_t* from, uint64_t* to, int count) {
+  for (int i = 0; i < count; ++i) {
+    to[i] = from[i];
+    if (simt::chance(4)) simt::yield();
+  }
+}
+
+template <class KV, class Q, int D, int G, int Z>
+int run(const Task* tasks, int count, float scale, unsigned seed) {
+  using Plan = amk::AttentionPlan<KV, D, G, Z>;
+  const unsigned char* scratch = amk::block().scratch;
+  std::memset(amk::block().scratch, 0xff, sizeof(amk::Block));  // NaN in either type
+  simt::machine.tile = Plan::key(0);
+  simt::machine.tile_end = Plan::value(Plan::kRows);
+  const auto packets = [](auto tag, uint64_t* p) {
+    return amk::Packets<decltype(tag)>{p, kEpoch, 0};
+  };
+  simt::launch(seed, [&](int thread) {
+    amk::Worker w;
+    for (const Task* t = tasks; t != tasks + count; ++t) {
+      if (thread == simt::kThreads) {
+        send_slowly(t->sent_v, t->v, t->own ? t->row_packets : 0);
+        send_slowly(t->sent_q, t->q, t->q_packets);
+        send_slowly(t->sent_k, t->k, t->own ? t->row_packets : 0);
+      } else {
+        amk::attention<KV, D, G, Z, kSplits, amk::Exact>(
+            w, packets(Q{}, t->q), packets(Q{}, t->k), packets(Q{}, t->v), t->own != 0,
+            static_cast<KV*>(t->key_cache), static_cast<KV*>(t->value_cache), t->rows, scale,
+            packets(0.0f, t->partial));
+      }
+    }
+  });
+  const unsigned char* end = scratch + sizeof(amk::Block);
+  if (std::any_of(simt::machine.tile_end, end, [](int byte) { return byte != 0xff; })) {
+    simt::fail(simt::kOverrun);
+  }
+  return simt::machine.error;
+}
+
+// The error of the launch, -1 for a shape that was not compiled.
+AMK_TEST_EXPORT int run_tasks(const char* shape, const Task* tasks, int count, float scale,
+                         unsigned seed) {
+#define AMK_RUN(KV, Q, D, G, Z) \
+  if (!std::strcmp(shape, #KV " " #Q " " #D " " #G " " #Z)) \
+    return run<KV, Q, D, G, Z>(tasks, count, scale, seed);
+  AMK_SHAPES(AMK_RUN)
+#undef AMK_RUN
+  return -1;
+}
+// Whether the next tile is held in registers, -1 for a shape that was not compiled.
+AMK_TEST_EXPORT int is_held(const char* shape) {
+#define AMK_HELD(KV, Q, D, G, Z) \
+  if (!std::strcmp(shape, #KV " " #Q " " #D " " #G " " #Z)) \
+    return amk::NextTile<amk::AttentionPlan<KV, D, G, Z>, KV>::kHeld;
+  AMK_SHAPES(AMK_HELD)
+#undef AMK_HELD
+  return -1;
+}

@@ -1,0 +1,283 @@
+"""Attention of the CUDA device layer on the CPU: its own text, in an emulated block of 256 threads.
+
+Only the PTX is replaced (`emulate.h`); barriers, copies and warp collectives are those of the text.
+Results equal `numerics.attention_partial` bit for bit, whatever order the threads run in.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from amk.backends.device import attention_bytes, cache_row
+from amk.interpreters import numerics
+from amk.runtime.toolchain import find_cxx, missing_cxx
+
+ROWS = (0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 300)
+EPOCH, SPLITS = 7, 2  # as in emulated_entry.h
+ERRORS = ("", "deadlock", "misaligned access", "copy out of the tile", "copy not waited for")
+ERRORS += ("write behind the tile",)
+MOVED, EQUAL = "cuda/registers_moved.cuh", "cuda/registers_equal.cuh"
+C_TYPES = {"f32": "float", "bf16": "amk::bf16"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Dtypes of the cache and of the packets, head size, query heads of a group, units."""
+
+    cache: str
+    packets: str
+    head: int
+    group: int
+    units: int
+
+    @property
+    def arguments(self) -> list[str]:
+        types = [C_TYPES[self.cache], C_TYPES[self.packets]]
+        return [*types, str(self.head), str(self.group), str(self.units)]
+
+
+FLOAT = [Shape("f32", "f32", d, g, z) for d in (24, 64, 128) for g in (1, 3, 4) for z in (1, 2)]
+FLOAT.append(Shape("f32", "f32", 20, 3, 2))  # rows with padding
+FLOAT.append(Shape("f32", "f32", 64, 7, 2))  # more than eight jobs, two items of a warp
+BFLOAT = [Shape("bf16", "bf16", s.head, s.group, s.units) for s in FLOAT]
+BFLOAT.append(Shape("bf16", "f32", 64, 4, 2))  # rounded where it is received
+EQUAL_DIFFERS = [("f32", 64, 2), ("f32", 128, 1), ("bf16", 128, 2)]  # held in registers_moved only
+LIBRARIES = {
+    "f32": (MOVED, FLOAT),
+    "bf16": (MOVED, BFLOAT),
+    "equal": (EQUAL, [Shape(t, t, d, g, z) for t, d, z in EQUAL_DIFFERS for g in (1, 3, 4)]),
+}
+
+
+# The text.
+
+
+def replace(text: str, pattern: str, by: str = "") -> str:
+    """`text` with the one match of `pattern` replaced."""
+    text, count = re.subn(pattern, lambda _: by, text, flags=re.DOTALL | re.MULTILINE)
+    assert count == 1, f"the device layer has {count} of {pattern!r} now: adapt the emulation"
+    return text
+
+
+def without_functions(text: str, *names: str) -> str:
+    """`text` without the functions of these names, which emulate.h defines instead."""
+    for name in names:
+        text = replace(text, rf"^AMK_DEVICE \w+ {name}\([^{{]*{{(?:[^\n]*}}\n|.*?\n}}\n)")
+    return text
+
+
+def device_file(name: str) -> str:
+    return files("amk.backends.device").joinpath(name).read_text(encoding="utf-8")
+
+
+def emulated_text(registers: str, mutate: Callable[[str], str]) -> str:
+    """The device layer as far as attention needs it, without PTX, and attention itself mutated."""
+    folder = Path(__file__).parent
+    common = ["types.h", "math.h", "tiling.h", "support.h"]
+    warp = replace(device_file("cuda/worker.cuh"), r"^// Units of about a millisecond.*", "}")
+    packets = without_functions(
+        device_file("cuda/packets.cuh"),
+        *("store_packet", "store_packets", "load_packet", "load_packets"),
+        *("send_host", "load_host"),
+    )
+    attention = without_functions(device_file("cuda/attention.cuh"), "load_16", "copy_16")
+    attention = replace(attention, r'asm volatile\("cp.async.commit_group;" ::: "memory"\);')
+    wait = r'asm volatile\("cp.async.wait_all;" ::: "memory"\);'
+    attention = mutate(replace(attention, wait, "simt::wait_copies();"))
+    device = [
+        warp,
+        packets,
+        without_functions(device_file(registers), "give_registers", "take_registers"),
+        device_file("cuda/receive.cuh"),
+        attention,
+    ]
+    assert "asm" not in "".join(device), "PTX that the emulation does not replace"
+    return "\n".join(
+        [
+            device_file("host/platform.h"),
+            "#define AMK_TRACE(...)",
+            *(device_file(f"common/{name}") for name in common),
+            (folder / "emulate.h").read_text(encoding="utf-8"),
+            *device,
+            (folder / "emulated_entry.h").read_text(encoding="utf-8"),
+        ]
+    )
+
+
+def build(
+    folder: Path,
+    registers: str,
+    shapes: Sequence[Shape],
+    mutate: Callable[[str], str] = lambda text: text,
+) -> ctypes.CDLL:
+    compiler = find_cxx()
+    if compiler is None:
+        pytest.skip(missing_cxx())
+    score = max(attention_bytes(s.cache, s.head, s.group, s.units) for s in shapes) + 64
+    config = f"constexpr int kSlices = 8, kProducers = 4, kScoreBytes = {score};"
+    listed = " ".join(f"X({', '.join(s.arguments)})" for s in shapes)
+    source = folder / "emulated.cpp"
+    source.write_text(
+        f"namespace amk::config {{ {config} }}\n#define AMK_SHAPES(X) {listed}\n"
+        + emulated_text(registers, mutate)
+    )
+    command = [str(compiler), "-std=c++20", "-O1", "-fno-strict-aliasing", "-ffp-contract=off"]
+    command += ["-shared", "-fPIC", "-fvisibility=hidden"]  # libraries of one process share nothing
+    command += ["-w", str(source), "-o", str(folder / "emulated.so")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return ctypes.CDLL(str(folder / "emulated.so"))
+
+
+# A task.
+
+
+class CTask(ctypes.Structure):
+    _fields_: ClassVar = [
+        *((name, ctypes.c_int) for name in ("rows", "own")),
+        *((name, ctypes.c_void_p) for name in ("keys", "values", "q", "k", "v", "partial")),
+        *((name, ctypes.c_void_p) for name in ("sent_q", "sent_k", "sent_v")),
+        *((name, ctypes.c_int) for name in ("q_packets", "row_packets")),
+    ]
+
+
+def stored(x: numerics.F32, dtype: str) -> NDArray[np.uint16] | NDArray[np.uint32]:
+    return x.view(np.uint32) if dtype == "f32" else numerics.to_bf16(x)
+
+
+def rounded(x: numerics.F32, dtype: str) -> numerics.F32:
+    return x if dtype == "f32" else numerics.round_bf16(x)
+
+
+def packets(x: numerics.F32, dtype: str) -> NDArray[np.uint64]:
+    payload = stored(x, dtype).reshape(-1).view(np.uint32)
+    return payload.astype(np.uint64) | np.uint64(EPOCH << 32)
+
+
+class Task:
+    """One call: caches of `rows` old rows, NaN behind them, and what is to come out."""
+
+    def __init__(self, shape: Shape, rows: int, own: bool, rng: np.random.Generator) -> None:
+        self.name = f"{shape}, {rows} rows{', own' if own else ''}"
+        head, group, self.total = shape.head, shape.group, rows + own
+        q = rounded(rng.standard_normal((group, head), np.float32), shape.packets)
+        sent = rounded(rng.standard_normal((2, rows + 1, head), np.float32), shape.packets)
+        data = rounded(sent, shape.cache)
+        self.scale = 2.0 / head**0.5
+
+        width = stored(q, shape.cache).dtype
+        poison = np.iinfo(width).max
+        self.caches = np.full((2, rows + 40, cache_row(head)), poison, width)
+        self.caches[:, :rows, :head] = stored(data[:, :rows], shape.cache)
+        self.expected_caches = self.caches.copy()
+        if own:
+            self.expected_caches[:, rows, :head] = stored(data[:, rows], shape.cache)
+
+        self.sent = [packets(x, shape.packets) for x in (q, sent[0, rows], sent[1, rows])]
+        self.received = [np.zeros_like(x) for x in self.sent]
+        parts = shape.units * SPLITS
+        self.partial = np.zeros((group, parts, head + 2), np.uint64)
+        self.expected = np.zeros_like(self.partial)
+        keys, values = data[:, : self.total]
+        for z in range(shape.units):
+            part = numerics.attention_partial(q, keys, values, self.scale, z, shape.units)
+            bits = np.ascontiguousarray(part).view(np.uint32)
+            self.expected[:, z] = bits.astype(np.uint64) | np.uint64(EPOCH << 32)
+        addresses = [x.ctypes.data for x in [*self.caches, *self.received, self.partial]]
+        addresses += [x.ctypes.data for x in self.sent]
+        sizes = [len(x) for x in self.sent[:2]]
+        self.c = CTask(rows, own, *addresses, *sizes)
+
+    def wrong(self) -> str | None:
+        if not np.array_equal(self.caches, self.expected_caches):
+            where = np.argwhere(self.caches != self.expected_caches)[0]
+            return f"{self.name}: the caches differ, first at {where.tolist()}"
+        if not np.array_equal(self.partial, self.expected):
+            where = np.argwhere(self.partial != self.expected)[0]
+            return f"{self.name}: the partial results differ, first at {where.tolist()}"
+        return None
+
+
+def run(library: ctypes.CDLL, shape: Shape, tasks: Sequence[Task], seed: int) -> str | None:
+    """The first thing that is wrong after a launch of these tasks."""
+    array = (CTask * len(tasks))(*(t.c for t in tasks))
+    scale = ctypes.c_float(tasks[0].scale)
+    error = library.run_tasks(" ".join(shape.arguments).encode(), array, len(tasks), scale, seed)
+    assert error >= 0, f"{shape} is not in this library"
+    if error:
+        return f"{tasks[0].name}: {ERRORS[error]}"
+    return next((message for t in tasks if (message := t.wrong())), None)
+
+
+def first_wrong(library: ctypes.CDLL, shape: Shape) -> str | None:
+    """The first thing that is wrong, of single tasks and of tasks behind one another."""
+    rng = np.random.default_rng(shape.head)
+    launches = [[case] for case in itertools.product(ROWS, (False, True))]
+    launches += [
+        list(zip((33, 200, 1, 0, 129, 65), owns, strict=True))
+        for owns in ((False, True) * 3, (True, False) * 3)
+    ]
+    for i, launch in enumerate(launches):
+        tasks = [Task(shape, rows, own, rng) for rows, own in launch]
+        # Odd seeds have warps of different speeds: the new row meets both kinds.
+        message = run(library, shape, tasks, i + i // 2)
+        if message is not None:
+            return message
+    return None
+
+
+# The tests.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(LIBRARIES))
+def test_every_number_of_rows(name: str, tmp_path: Path) -> None:
+    registers, shapes = LIBRARIES[name]
+    library = build(tmp_path, registers, shapes)
+    for shape in shapes:
+        held = library.is_held(" ".join(shape.arguments).encode())
+        largest = (shape.cache, shape.head, shape.units) == ("f32", 128, 2)
+        assert held == (registers == MOVED and not largest), shape
+        assert first_wrong(library, shape) is None
+
+
+MUTATIONS = {
+    "copies are not waited for": [(r"simt::wait_copies\(\);", "")],
+    "no barrier behind the copies": [(r"(?<=simt::wait_copies\(\);)\s*w.sync\(\);", "")],
+    "no barrier before the next tile": [(r"w.sync\(\);  // the tile was read$", "")],
+    "no barrier between tasks": [
+        (r"w.sync\(\);  // the scratch memory is free,", "//"),
+        (r"w.sync\(\);  // the scratch memory is free again", ""),
+    ],
+    "the new row stays outside": [(r"if \(own && [^;]*place_new_row<Plan>\(w, rows\);", "")],
+    "the new row comes a pass early": [
+        (r"last_pass = rows / Plan::kRows", "last_pass = (rows - 1) / Plan::kRows")
+    ],
+    "the new row is not appended": [(r"to\[d\] = cache\[d\] =", "to[d] =")],
+    "the last old row is left out": [(r"\? rows - first :", "? rows - first - 1 :")],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(MUTATIONS))
+def test_the_emulation_sees(name: str, tmp_path: Path) -> None:
+    def mutate(text: str) -> str:
+        for pattern, by in MUTATIONS[name]:
+            text = replace(text, pattern, by)
+        return text
+
+    shapes = [Shape("f32", "f32", 24, 3, 1), Shape("f32", "f32", 128, 3, 2)]  # held, copied
+    library = build(tmp_path, MOVED, shapes, mutate)
+    assert all(first_wrong(library, shape) is not None for shape in shapes)
