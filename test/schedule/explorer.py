@@ -237,10 +237,9 @@ class _Launch:
                     else:
                         instance.packets |= 1 << writer[0]
         full = (1 << len(self.instances)) - 1
-        # A launch without a fixed end may end after any iteration: none comes after it to help.
+        # A launch may end after any iteration: none comes after it to help.
         tasks = len(self.program.tasks)
-        whole = [len(self.instances)]
-        lasts = whole if self.program.iterations else range(tasks, whole[0] + 1, tasks)
+        lasts = range(tasks, len(self.instances) + 1, tasks) if tasks else [0]
         seen = {0}
         stack = [0]
         while stack:
