@@ -13,6 +13,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from amk.backends import emit_program
 from amk.dialects import new_context
+from amk.frontend.checkpoint import Checkpoint
 from amk.frontend.import_model import import_model
 from amk.interpreters import memory
 from amk.interpreters.task import TaskMachine
@@ -119,7 +120,7 @@ def schedule(body: str, kernels: str = "", workers: int = 2, context: int | None
 class HostRun:
     """A module as a program of the host."""
 
-    def __init__(self, module: ModuleOp, weights: MemoryCheckpoint | None = None) -> None:
+    def __init__(self, module: ModuleOp, weights: Checkpoint | None = None) -> None:
         self.device = HostDevice(emit_program(module, "host"))
         if weights is not None:
             load_constants(module, weights, self.device)
@@ -139,6 +140,6 @@ class HostRun:
         return self.device.array(name)
 
 
-def interpreter(module: ModuleOp, weights: MemoryCheckpoint) -> TaskMachine:
+def interpreter(module: ModuleOp, weights: Checkpoint) -> TaskMachine:
     """The same module in the interpreter of the task level."""
     return TaskMachine(module, memory.load_constants(module, weights).__getitem__)
