@@ -16,9 +16,9 @@
 
 // Splits and units are chosen so that many workers and their warps share the cache.
 // DEFAULT: tile.buffer @partial scratch : memref<4x32x6xf32>
-// DEFAULT: tile.buffer @keys state : memref<3x2x8x2x8xf32>
-// DEFAULT: tile.phase @attention calls @attention for t in 16 args [
-// DEFAULT: out @keys[l, t floordiv 8, t mod 8, pos floordiv 8, 0 : 4] if (pos - t) mod 8 == 0,
+// DEFAULT: tile.buffer @keys state : memref<3x2x16x1x8xf32>
+// DEFAULT: tile.phase @attention calls @attention for t in 32 args [
+// DEFAULT: out @keys[l, t floordiv 16, t mod 16, pos floordiv 16, 0 : 4] if (pos - t) mod 16 == 0,
 nn.model @attends {context = 16, eos = array<i64>, dtype = f32} (%token: tensor<i32>, %pos: index) {
   %e = nn.param "embed_tokens.weight" : tensor<8x12xf32>
   %x0 = nn.embedding %e, %token : (tensor<8x12xf32>, tensor<i32>) -> tensor<12xf32>
