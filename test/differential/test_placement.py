@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from small_models import SmallModel
 
-from amk.dialects import new_context
+from amk.dialects import new_context, tile
 from amk.dialects.task import ScheduleOp
 from amk.passes.lower_to_tasks import LowerToTasksPass
 from amk.passes.placement import fewest_workers
@@ -36,7 +36,8 @@ def test_an_even_schedule_is_sound_and_takes_the_fewest_workers():
     module = model.tile_module()
     LowerToTasksPass(workers=7, even=True).apply(new_context(), module)
     (schedule,) = [op for op in module.walk() if isinstance(op, ScheduleOp)]
-    tiles = [op.tiles.value.data for op in model.tile_module().walk() if op.name == "tile.phase"]
+    phases = [op for op in model.tile_module().walk() if isinstance(op, tile.PhaseOp)]
+    tiles = [phase.tiles.value.data for phase in phases]
     workers = schedule.workers.value.data
     assert workers < 7
     assert max(rounds(tiles, workers)) == max(rounds(tiles, 7))
