@@ -100,7 +100,7 @@ print(launch_error(run.device.program, Launch(), run.launch(1)))
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the limit is set from /proc")
 def test_more_workers_than_threads_are_allowed_is_one_line() -> None:
     # 300 stacks do not fit into the address space that is left, and the first 299 threads wait.
-    folders = os.pathsep.join(map(str, (ROOT, ROOT / "test" / "backends")))
+    folders = os.pathsep.join(map(str, (ROOT, ROOT / "test", ROOT / "test" / "backends")))
     environment: Mapping[str, str] = {**os.environ, "PYTHONPATH": folders}
     ran = subprocess.run(
         [sys.executable, "-c", CROWD],
