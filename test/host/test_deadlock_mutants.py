@@ -13,6 +13,7 @@ from batch import PLAIN, Batch
 from compilers import needs_cxx
 from schedules import mutated
 
+from amk.ir.expand import expand, schedule_of
 from amk.runtime.abi import TIMEOUT, Launch, launch_error
 
 MUTANTS = 40
@@ -30,7 +31,8 @@ def test_deadlocks_end_in_time_and_say_where(tmp_path: Path) -> None:
         started = time.monotonic()
         (result,) = batch.run([job], timeout=10)
         assert time.monotonic() - started < 1, sample.name
-        status, table = result.status, sample.table
+        # Queues have other numbers in the mutated table where the mutation moved a task.
+        status, table = result.status, expand(schedule_of(sample.module)).table
         assert status.code == TIMEOUT, sample.name
         launch = Launch(job.position, job.steps, 0, TIMEOUT_MS, 0)
         message = str(launch_error(batch.programs[number], launch, status))
