@@ -162,14 +162,13 @@ def cache_row(head: int) -> int:
     return _align(head, 8)
 
 
-def attention_bytes(dtype: str, head: int, group: int, units: int, tiles: int = 1) -> int:
+def attention_bytes(dtype: str, head: int, group: int, units: int) -> int:
     """Scratch bytes of an attention task: config kScoreBytes is the maximum over the tasks.
 
-    `dtype` of the cache, `head` size, query heads in a `group`, `units` (Z) of a split. With two
-    `tiles` the copies of old keys and values of longer splits overlap with the arithmetic.
+    `dtype` of the cache, `head` size, query heads in a `group`, `units` (Z) of a split.
     """
     row = cache_row(head) * _VALUE_BYTES[dtype]
-    return group * _align(head, 4) * 4 + 2 * row + tiles * 32 * units * (2 * row + 16)
+    return group * _align(head, 4) * 4 + 2 * row + 32 * units * (2 * row + 16)
 
 
 def shared_bytes(config: Mapping[str, int]) -> int:

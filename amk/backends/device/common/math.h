@@ -6,10 +6,8 @@ AMK_DEVICE float infinity() { return as_float(kInfinityBits); }
 
 AMK_DEVICE float rsqrt(float x) { return div(1.0f, sqrt(x)); }
 
-// e^x by the polynomial of AMK: 0 below -87, infinity above 88.
-AMK_DEVICE float exp(float x) {
-  if (!(x <= 88.0f)) return x > 88.0f ? infinity() : x;
-  if (x < -87.0f) return 0.0f;
+// e^x by the polynomial of AMK, for -87 <= x <= 88.
+AMK_DEVICE float exp_within(float x) {
   const float n = round_even(mul(x, 1.44269504088896341f));
   const float r = sub(sub(x, mul(n, 0.693359375f)), mul(n, -2.12194440e-4f));
   float p = 1.0f / 720;
@@ -20,6 +18,12 @@ AMK_DEVICE float exp(float x) {
   p = add(mul(p, r), 1.0f);
   p = add(mul(p, r), 1.0f);
   return mul(p, as_float(static_cast<uint32_t>(static_cast<int>(n) + 127) << 23));
+}
+
+// e^x: 0 below -87, infinity above 88.
+AMK_DEVICE float exp(float x) {
+  if (!(x <= 88.0f)) return x > 88.0f ? infinity() : x;
+  return x < -87.0f ? 0.0f : exp_within(x);
 }
 
 // Where a primitive takes its functions from.

@@ -40,18 +40,9 @@ AMK_DEVICE float lanes_sum(const float* lanes) {
 template <int N>
 AMK_DEVICE void exp_each(float (&x)[N]) {
   for (int i = 0; i < N; ++i) {
-    const float v = x[i], inside = v >= -87.0f && v <= 88.0f ? v : 0.0f;
-    const float n = round_even(mul(inside, 1.44269504088896341f));
-    const float r = sub(sub(inside, mul(n, 0.693359375f)), mul(n, -2.12194440e-4f));
-    float p = 1.0f / 720;
-    p = add(mul(p, r), 1.0f / 120);
-    p = add(mul(p, r), 1.0f / 24);
-    p = add(mul(p, r), 1.0f / 6);
-    p = add(mul(p, r), 0.5f);
-    p = add(mul(p, r), 1.0f);
-    p = add(mul(p, r), 1.0f);
-    const float power = as_float(static_cast<uint32_t>(static_cast<int>(n) + 127) << 23);
-    const float y = v < -87.0f ? 0.0f : mul(p, power);
+    const float v = x[i];
+    const float inside = exp_within(v >= -87.0f && v <= 88.0f ? v : 0.0f);
+    const float y = v < -87.0f ? 0.0f : inside;
     x[i] = v > 88.0f ? infinity() : v != v ? v : y;
   }
 }
