@@ -2,11 +2,12 @@
 
     python tools/gpu_report.py MODEL TEXT [--prompts 4] [--new 256] [--tokens 8192] [--archs …]
 
-In float32: greedy tokens of several prompts, perplexity of the text, equal bits of two runs, the
-files of the other architectures built for this GPU. In bf16: the distance of the logits from the
-float32 reference beside that of Hugging Face's own bf16 forward pass. Then the time per token of a
-long launch and of one-token launches, with the time that the weights alone would take at the
-bandwidth given by --bandwidth (GB/s, measured by a streaming kernel on the same card).
+In float32: greedy tokens of several prompts, perplexity of the text, equal bits of two runs, of the
+files of the other architectures built for this GPU, and of the host program. In bf16: the distance
+of the logits from the float32 reference beside that of Hugging Face's own bf16 forward pass. Then
+the time per token of a long launch and of one-token launches, with the time that the weights alone
+would take at the bandwidth given by --bandwidth (GB/s, measured by a streaming kernel on the same
+card).
 """
 
 from __future__ import annotations
@@ -143,6 +144,11 @@ def report_float32(
         same = bool((other.logits(window[:256]) == ours_again[:256]).all())
         print(f"| {arch} file: logits of 256 tokens | bits {'equal' if same else 'differ'} |")
         other.close()
+    with compile_for(checkpoint, "f32", "host") as other:
+        bits = other.logits(window[:256]).view(np.uint32)
+        same = int((bits == ours_again[:256].view(np.uint32)).all(1).sum())
+        workers = other.program.workers
+        print(f"| host program, {workers} threads: positions with equal bits | {same}/256 |")
 
 
 def check_tokens(

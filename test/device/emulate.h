@@ -207,6 +207,8 @@ inline void load_16(const void* from, uint4& v) {
   std::memcpy(&v, from, 16);
 }
 inline void copy_16(void* to, const void* from) { simt::copy_16(to, from); }
+inline void commit_copies() {}
+inline void wait_copies() { simt::wait_copies(); }
 
 // As much of a block and of a worker as attention needs.
 constexpr int kConsumerThreads = simt::kThreads;

@@ -62,12 +62,12 @@ AMK_TEST_EXPORT int run_tasks(const char* shape, const Task* tasks, int count, f
 #undef AMK_RUN
   return -1;
 }
-// Whether the next tile is held in registers, -1 for a shape that was not compiled.
-AMK_TEST_EXPORT int is_held(const char* shape) {
-#define AMK_HELD(KV, Q, D, G, Z) \
+// How many tiles are on their way in registers, -1 for a shape that was not compiled.
+AMK_TEST_EXPORT int tiles_ahead(const char* shape) {
+#define AMK_AHEAD(KV, Q, D, G, Z) \
   if (!std::strcmp(shape, #KV " " #Q " " #D " " #G " " #Z)) \
-    return amk::NextTile<amk::AttentionPlan<KV, D, G, Z>, KV>::kHeld;
-  AMK_SHAPES(AMK_HELD)
-#undef AMK_HELD
+    return amk::kTilesAhead<amk::AttentionPlan<KV, D, G, Z>>;
+  AMK_SHAPES(AMK_AHEAD)
+#undef AMK_AHEAD
   return -1;
 }

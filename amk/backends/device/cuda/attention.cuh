@@ -43,70 +43,68 @@ AMK_DEVICE void copy_16(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from)
                : "memory");
 }
+AMK_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+AMK_DEVICE void wait_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
-// Old rows on their way into the tile: pass p covers the rows p * kRows to (p + 1) * kRows. A thread
-// holds its pieces in registers while the tile before is in use, if they are few.
-template <class Plan, class KV>
-struct NextTile {
+// The old rows of a task, by tiles: tile p holds the rows p * kRows to (p + 1) * kRows.
+template <class Plan>
+struct OldRows {
   static constexpr int kPieces = Plan::kRowBytes / 16;
   static constexpr int kMine = (Plan::kRows * kPieces + kConsumerThreads - 1) / kConsumerThreads;
-  static constexpr bool kHeld = kMine <= kMostHeldPieces;
-  uint4 key[kHeld ? kMine : 1], value[kHeld ? kMine : 1];
-  int thread, count = 0;  // pieces of the tile
   const unsigned char *keys, *values;
+  int thread, rows;
 
-  AMK_DEVICE NextTile(const Worker& w, const KV* key_cache, const KV* value_cache, int pass,
-                      int rows)
-      : thread(w.thread) {
-    const int first = pass * Plan::kRows;
-    const long offset = static_cast<long>(first) * Plan::kRowBytes + thread * 16;
-    keys = reinterpret_cast<const unsigned char*>(key_cache) + offset;
-    values = reinterpret_cast<const unsigned char*>(value_cache) + offset;
-    if (rows > first) count = (rows - first < Plan::kRows ? rows - first : Plan::kRows) * kPieces;
-  }
-  // Starts the loads, if there are registers for them.
-  AMK_DEVICE void request() {
-    if constexpr (kHeld) {
-      each([&](int i, int) {
-        load_16(keys + i * (kConsumerThreads * 16), key[i]);
-        load_16(values + i * (kConsumerThreads * 16), value[i]);
-      });
-    }
-  }
-  // Fills the tile with what was requested.
-  AMK_DEVICE void store() {
-    if constexpr (kHeld) {
-      each([&](int i, int piece) {
-        *reinterpret_cast<uint4*>(key_at(piece)) = key[i];
-        *reinterpret_cast<uint4*>(value_at(piece)) = value[i];
-      });
-    } else {
-      copy();
-    }
-  }
-  // Starts copies into the tile, past the registers.
-  AMK_DEVICE void copy() {
-    each([&](int i, int piece) {
-      copy_16(key_at(piece), keys + i * (kConsumerThreads * 16));
-      copy_16(value_at(piece), values + i * (kConsumerThreads * 16));
+  // Starts copies of tile p to its place.
+  AMK_DEVICE void copy(int p) const {
+    each(p, [&](int, int piece, long offset) {
+      copy_16(key_at(piece), keys + offset);
+      copy_16(value_at(piece), values + offset);
     });
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    commit_copies();
   }
-
- private:
+  // body(i, piece, offset) for each piece of 16 bytes of tile p that this thread moves.
+  template <class F>
+  AMK_DEVICE void each(int p, F body) const {
+    const int first = p * Plan::kRows;
+    const int count = (rows - first < Plan::kRows ? rows - first : Plan::kRows) * kPieces;
+#pragma unroll
+    for (int i = 0; i < kMine; ++i) {
+      const int piece = thread + i * kConsumerThreads;
+      if (piece < count) body(i, piece, static_cast<long>(first) * Plan::kRowBytes + piece * 16);
+    }
+  }
   AMK_DEVICE static unsigned char* key_at(int piece) {
     return Plan::key(piece / kPieces) + piece % kPieces * 16;
   }
   AMK_DEVICE static unsigned char* value_at(int piece) {
     return Plan::value(piece / kPieces) + piece % kPieces * 16;
   }
-  template <class F>
-  AMK_DEVICE void each(F body) const {
-#pragma unroll
-    for (int i = 0; i < kMine; ++i) {
-      const int piece = thread + i * kConsumerThreads;
-      if (piece < count) body(i, piece);
-    }
+};
+
+// Tiles that are on their way in registers while those before them are in use; without any, a tile is
+// copied when the one before it was read. ptxas gives all loads of a warp one scoreboard: it waits
+// for all of them once in so many tiles, and the other tiles are there without a wait.
+template <class Plan>
+constexpr int kTilesAhead = kMostHeldPieces / OldRows<Plan>::kMine < 4
+                                ? kMostHeldPieces / OldRows<Plan>::kMine
+                                : 4;
+
+// A thread's pieces of such a tile.
+template <class Plan>
+struct HeldTile {
+  uint4 key[OldRows<Plan>::kMine], value[OldRows<Plan>::kMine];
+
+  AMK_DEVICE void request(const OldRows<Plan>& old, int p) {
+    old.each(p, [&](int i, int, long offset) {
+      load_16(old.keys + offset, key[i]);
+      load_16(old.values + offset, value[i]);
+    });
+  }
+  AMK_DEVICE void store(const OldRows<Plan>& old, int p) const {
+    old.each(p, [&](int i, int piece, long) {
+      *reinterpret_cast<uint4*>(old.key_at(piece)) = key[i];
+      *reinterpret_cast<uint4*>(old.value_at(piece)) = value[i];
+    });
   }
 };
 
@@ -265,8 +263,9 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
   const int passes = (total + Plan::kRows - 1) / Plan::kRows, last_pass = rows / Plan::kRows;
 
   w.sync();  // the scratch memory is free, and earlier tasks of this worker are done
-  // One tile only: more of them would delay the query of everybody.
-  NextTile<Plan, KV>(w, key_cache, value_cache, 0, rows).copy();
+  const OldRows<Plan> old{reinterpret_cast<const unsigned char*>(key_cache),
+                          reinterpret_cast<const unsigned char*>(value_cache), w.thread, rows};
+  old.copy(0);  // one tile only: more of them would delay the query of everybody
 #pragma unroll 1
   for (int job = warp; job < G + (own ? 2 : 0); job += kSlices) {
     if (job < G) {
@@ -281,26 +280,42 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
     });
   }
 
-  Softmax<KV, D, Functions> item[kItems];
-#pragma unroll 1
-  for (int pass = 0;; ++pass) {
-    asm volatile("cp.async.wait_all;" ::: "memory");
-    w.sync();
-    NextTile<Plan, KV> next(w, key_cache, value_cache, pass + 1, rows);
-    next.request();
+  wait_copies();
+  w.sync();
+  constexpr int kAhead = kTilesAhead<Plan>;
+  constexpr int kTogether = kAhead > 0 ? kAhead : 1;
+  HeldTile<Plan> held[kTogether];
 #pragma unroll
-    for (int n = 0; n < kItems; ++n) {
-      const int g = (n * kSlices + warp) / Z, z = (n * kSlices + warp) % Z;
-      const int first = pass * Plan::kRows + z * 32;
-      const int count = total - first < 32 ? total - first : 32;
-      if (g >= G || count <= 0) continue;
-      item[n].template take<Plan>(lane, Plan::query(g), scale, count, Plan::key(z * 32),
-                                  Plan::value(z * 32));
+  for (int i = 0; i < kAhead; ++i) held[i].request(old, i + 1);
+  Softmax<KV, D, Functions> item[kItems];
+  bool more = true;
+#pragma unroll 1
+  for (int first = 0; more; first += kTogether) {
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      const int pass = first + i;
+#pragma unroll
+      for (int n = 0; n < kItems; ++n) {
+        const int g = (n * kSlices + warp) / Z, z = (n * kSlices + warp) % Z;
+        const int row = pass * Plan::kRows + z * 32;
+        const int count = total - row < 32 ? total - row : 32;
+        if (g >= G || count <= 0) continue;
+        item[n].template take<Plan>(lane, Plan::query(g), scale, count, Plan::key(z * 32),
+                                    Plan::value(z * 32));
+      }
+      more = pass + 1 < passes;
+      if (!more) break;
+      w.sync();  // the tile was read
+      if constexpr (kAhead == 0) {
+        old.copy(pass + 1);
+        wait_copies();
+      } else {
+        held[i].store(old, pass + 1);
+        held[i].request(old, pass + 1 + kAhead);
+      }
+      if (own && pass + 1 == last_pass && warp == 0) place_new_row<Plan>(w, rows);
+      w.sync();
     }
-    if (pass + 1 >= passes) break;
-    w.sync();  // the tile was read
-    next.store();
-    if (own && pass + 1 == last_pass && warp == 0) place_new_row<Plan>(w, rows);
   }
 #pragma unroll
   for (int n = 0; n < kItems; ++n) {
