@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +56,75 @@ class Plan:
     table: TablePrinter | None = None
     """What prints a schedule that is irregular."""
 
+    @property
+    def arguments(self) -> list[Buffer]:
+        """The buffers that the entry point is given: all but those that stay with a worker."""
+        return [b for b in self.buffers.values() if b.space != "shared"]
+
+    @property
+    def counters(self) -> Mapping[str, str]:
+        """The counters by name, with their names in C++."""
+        return counters_of(self.schedule)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """By the ids that the program gives its tasks."""
+        if self.table is not None:
+            return self.table.task_names
+        return tuple(family.op.sym_name.data for family in self.families.values())
+
+
+def emit_program(
+    module: ModuleOp,
+    arch: Arch,
+    *,
+    stream_only: bool = False,
+    trace: TraceWindow | None = None,
+    stress: int | None = None,
+) -> Program:
+    """Print the schedule of a module (which must verify) for a target.
+
+    With `stream_only`, its tasks are left out: weights are streamed in the same way, through the
+    same ring and from the same buffers, and thrown away. No schedule can be faster. With `trace`,
+    the program records what its workers do in those iterations of a launch. With `stress`, a seed,
+    the threads of a host program are delayed at random where they wait, send and signal.
+    """
+    plan = resources(module, arch)
+    layout = None if trace is None else trace_layout(plan.schedule, arch, trace)
+    _check_form(plan, arch, stream_only=stream_only, traced=layout is not None, stress=stress)
+    config = plan.config
+    if stress is not None:
+        config = {**config, "kStressSeed": stress & 0x7FFFFFFF}
+    device = device_text(
+        arch.device,
+        table=plan.table is not None,
+        ceiling=stream_only,
+        trace=layout is not None,
+        stress=stress is not None,
+    )
+    writer = Writer()
+    _banner(writer, plan, arch)
+    _config(writer, {**config, **layout.config} if layout else config)
+    for line in device.splitlines():
+        writer.line(line)
+    _types(writer, plan, layout)
+    _agents(writer, plan, arch, stream_only=stream_only, traced=layout is not None)
+    _entry(writer, plan, arch, layout)
+    return _program(plan, arch, config, layout, writer.text())
+
+
+def _check_form(
+    plan: Plan, arch: Arch, *, stream_only: bool, traced: bool, stress: int | None
+) -> None:
+    """AmkError for a form of the program that this schedule or this target does not have."""
+    if plan.table is not None and (stream_only or traced):
+        raise AmkError("a schedule that is no loops over families has no stream-only or trace form")
+    if stress is not None and arch.is_gpu:
+        raise AmkError(f"random delays are for the host, not for {arch.name}")
+
+
+# ---- what is decided before anything is printed --------------------------------------------------
+
 
 def resources(module: ModuleOp, arch: Arch) -> Plan:
     """The sizes of the program for a target; AmkError if they exceed what the target has."""
@@ -96,84 +165,6 @@ def _irregular_resources(
     return Plan(schedule, families, visible, streams, config, printer)
 
 
-def emit_program(
-    module: ModuleOp,
-    arch: Arch,
-    *,
-    stream_only: bool = False,
-    trace: TraceWindow | None = None,
-    stress: int | None = None,
-) -> Program:
-    """Print the schedule of a module (which must verify) for a target.
-
-    With `stream_only`, its tasks are left out: weights are streamed in the same way, through the
-    same ring and from the same buffers, and thrown away. No schedule can be faster. With `trace`,
-    the program records what its workers do in those iterations of a launch. With `stress`, a seed,
-    the threads of a host program are delayed at random where they wait, send and signal.
-    """
-    plan = resources(module, arch)
-    layout = None if trace is None else trace_layout(plan.schedule, arch, trace)
-    schedule, families, buffers = plan.schedule, plan.families, plan.buffers
-    streams, config = plan.streams, plan.config
-    writer = Writer()
-    _banner(writer, schedule, arch, streams)
-    if plan.table is not None and (stream_only or layout is not None):
-        raise AmkError("a schedule that is no loops over families has no stream-only or trace form")
-    if stress is not None:
-        if arch.is_gpu:
-            raise AmkError(f"random delays are for the host, not for {arch.name}")
-        config = {**config, "kStressSeed": stress & 0x7FFFFFFF}
-    _config(writer, {**config, **layout.config} if layout else config)
-    text = device_text(
-        arch.device,
-        table=plan.table is not None,
-        ceiling=stream_only,
-        trace=layout is not None,
-        stress=stress is not None,
-    )
-    for line in text.splitlines():
-        writer.line(line)
-    _types(writer, schedule, buffers, layout)
-    writer.line()
-    if plan.table is not None:
-        plan.table.print(writer, arch.is_gpu)
-    else:
-        printer = SchedulePrinter(writer, schedule, families, buffers, layout is not None)
-        printer.print(stream_only=stream_only, gpu=arch.is_gpu)
-    arguments = [b for b in buffers.values() if b.space != "shared"]
-    counters = counters_of(schedule)
-    others = [("uint32_t*", name) for name in counters.values()]
-    others += [("uint64_t*", TRACE_BUFFER)] if layout else []
-    entry_of(arguments, others).print(writer, arch)
-    infos = [_info(b, streams.get(b.name)) for b in arguments if b.op.arena is None]
-    infos += [
-        BufferInfo(f"{ARENA}{name}", "state", "", (size // 4,), "i32")
-        for name, size in arena_bytes(arguments).items()
-    ]
-    infos += [BufferInfo(c, "scratch", "counter", (1,), "i32") for c in counters]
-    infos += [layout.info] if layout else []
-    return Program(
-        name=schedule.sym_name.data,
-        target=arch.name,
-        source=writer.text(),
-        workers=config["kWorkers"],
-        threads=arch.threads if arch.is_gpu else 1,
-        shared_bytes=shared_bytes(config) if arch.is_gpu else 0,
-        context=schedule.context.value.data if schedule.context else 0,
-        vocab=schedule.vocab.value.data if schedule.vocab else 0,
-        eos=integers(schedule.eos) if schedule.eos else (),
-        buffers=tuple(infos),
-        task_names=(
-            plan.table.task_names
-            if plan.table is not None
-            else tuple(f.op.sym_name.data for f in families.values())
-        ),
-        buffer_names=(*buffers, *counters),
-        config=config,
-        trace=layout,
-    )
-
-
 def trace_layout(schedule: task.ScheduleOp, arch: Arch, window: TraceWindow) -> TraceLayout:
     """Where an instrumented program leaves its records."""
     queues = expand(schedule).table.task_queue
@@ -183,20 +174,6 @@ def trace_layout(schedule: task.ScheduleOp, arch: Arch, window: TraceWindow) -> 
         tasks=int(np.bincount(queues).max(initial=1)),
         tokens=window.tokens,
         first=window.first,
-    )
-
-
-def _info(buffer: Buffer, stream: StreamLayout | None) -> BufferInfo:
-    op = buffer.op
-    return BufferInfo(
-        name=buffer.name,
-        kind=op.kind.data,
-        space=buffer.space,
-        shape=buffer.type.get_shape(),
-        dtype=buffer.element,
-        source=op.source.root_reference.data if op.source else None,
-        uses=op.uses.value.data if op.uses else None,
-        stream=stream,
     )
 
 
@@ -349,10 +326,9 @@ def private_bytes(buffers: Mapping[str, Buffer]) -> int:
 # ---- sections of the file ------------------------------------------------------------------------
 
 
-def _banner(
-    writer: Writer, schedule: task.ScheduleOp, arch: Arch, streams: Mapping[str, StreamLayout]
-) -> None:
-    total = sum(layout.layers * layout.layer_bytes for layout in streams.values())
+def _banner(writer: Writer, plan: Plan, arch: Arch) -> None:
+    schedule = plan.schedule
+    total = sum(layout.layers * layout.layer_bytes for layout in plan.streams.values())
     build = (
         f"nvcc -O3 -std=c++17 -arch={arch.nvcc} -cubin FILE.cu"
         if arch.is_gpu
@@ -375,16 +351,11 @@ def _config(writer: Writer, config: Mapping[str, int]) -> None:
             writer.line(f"{unused}constexpr int {name} = {value};")
 
 
-def _types(
-    writer: Writer,
-    schedule: task.ScheduleOp,
-    buffers: Mapping[str, Buffer],
-    trace: TraceLayout | None,
-) -> None:
+def _types(writer: Writer, plan: Plan, trace: TraceLayout | None) -> None:
     writer.line()
     writer.comment("What stays with a worker.")
     with writer.block("struct Private", "};"):
-        shared = [b for b in buffers.values() if b.space == "shared"]
+        shared = [b for b in plan.buffers.values() if b.space == "shared"]
         for buffer in shared:
             size = buffer.type.get_shape()[1] if len(buffer.strides) > 1 else 1
             writer.line(f"{C_TYPES[buffer.element]} {buffer.spelling}[{size}];")
@@ -393,10 +364,78 @@ def _types(
     writer.line()
     writer.comment("The buffers of the schedule, and its counters.")
     with writer.block("struct Buffers", "};"):
-        for buffer in buffers.values():
-            if buffer.space != "shared":
-                writer.line(f"{buffer.pointer_type} {buffer.spelling};  // {buffer.type}")
-        for counter in counters_of(schedule).values():
+        for buffer in plan.arguments:
+            writer.line(f"{buffer.pointer_type} {buffer.spelling};  // {buffer.type}")
+        for counter in plan.counters.values():
             writer.line(f"uint32_t* {counter};")
         if trace is not None:
             writer.line(f"uint64_t* {TRACE_BUFFER};")
+
+
+def _agents(writer: Writer, plan: Plan, arch: Arch, *, stream_only: bool, traced: bool) -> None:
+    """The programs of the two agents of a worker: as loops over families, or as tables."""
+    writer.line()
+    if plan.table is not None:
+        plan.table.print(writer, arch.is_gpu)
+        return
+    printer = SchedulePrinter(writer, plan.schedule, plan.families, plan.buffers, traced)
+    printer.print(stream_only=stream_only, gpu=arch.is_gpu)
+
+
+def _entry(writer: Writer, plan: Plan, arch: Arch, trace: TraceLayout | None) -> None:
+    others = [("uint32_t*", name) for name in plan.counters.values()]
+    if trace is not None:
+        others.append(("uint64_t*", TRACE_BUFFER))
+    entry_of(plan.arguments, others).print(writer, arch)
+
+
+# ---- what a launcher must know -------------------------------------------------------------------
+
+
+def _program(
+    plan: Plan, arch: Arch, config: Mapping[str, int], trace: TraceLayout | None, source: str
+) -> Program:
+    schedule = plan.schedule
+    return Program(
+        name=schedule.sym_name.data,
+        target=arch.name,
+        source=source,
+        workers=config["kWorkers"],
+        threads=arch.threads if arch.is_gpu else 1,
+        shared_bytes=shared_bytes(config) if arch.is_gpu else 0,
+        context=schedule.context.value.data if schedule.context else 0,
+        vocab=schedule.vocab.value.data if schedule.vocab else 0,
+        eos=integers(schedule.eos) if schedule.eos else (),
+        buffers=tuple(_infos(plan, trace)),
+        task_names=plan.task_names,
+        buffer_names=(*plan.buffers, *plan.counters),
+        config=config,
+        trace=trace,
+    )
+
+
+def _infos(plan: Plan, trace: TraceLayout | None) -> Iterator[BufferInfo]:
+    """The arguments, in the order of the parameters that `_entry` prints."""
+    for buffer in plan.arguments:
+        if buffer.op.arena is None:
+            yield _info(buffer, plan.streams.get(buffer.name))
+    for name, size in arena_bytes(plan.arguments).items():
+        yield BufferInfo(f"{ARENA}{name}", "state", "", (size // 4,), "i32")
+    for counter in plan.counters:
+        yield BufferInfo(counter, "scratch", "counter", (1,), "i32")
+    if trace is not None:
+        yield trace.info
+
+
+def _info(buffer: Buffer, stream: StreamLayout | None) -> BufferInfo:
+    op = buffer.op
+    return BufferInfo(
+        name=buffer.name,
+        kind=op.kind.data,
+        space=buffer.space,
+        shape=buffer.type.get_shape(),
+        dtype=buffer.element,
+        source=op.source.root_reference.data if op.source else None,
+        uses=op.uses.value.data if op.uses else None,
+        stream=stream,
+    )
