@@ -39,6 +39,7 @@ ENVIRONMENT = {
 }
 _STATUS = struct.Struct("8I3i")
 _DELAY = "if (dice < 8)"
+_STRESS = "void stress() {"
 _BEGIN = "void sync() {"
 
 
@@ -65,6 +66,11 @@ class Job:
     steps: int = 1
     position: int = 0
     launches: int = 1
+    """Each begins with the same memory."""
+    parts: int = 1
+    """Launches that follow one another in the place of each, `steps` further every time."""
+    calm: bool = False
+    """Without the random delays of its batch."""
     timeout_ms: int = 20_000
     held: Sequence[tuple[int, int]] = ()
     """Up to two tasks (number in the table of the schedule, iteration) that begin late."""
@@ -80,14 +86,16 @@ def _body(program: Program, number: int) -> str:
     return f"namespace program_{number} {{\n{tail}}}\n"
 
 
-def _device(stress: bool, strong: bool) -> str:
+def _device(stress: bool, strong: bool, delays: int) -> str:
     """The device layer; with many delays, with packets that release and acquire."""
     text = device_text("host", table=True, stress=stress)
     assert _BEGIN in text
     text = text.replace(_BEGIN, f"{_BEGIN} hold(task, iteration);")
     if stress:
         assert _DELAY in text
-        text = text.replace(_DELAY, "if (dice < 512)")
+        assert _STRESS in text
+        text = text.replace(_DELAY, f"if (dice < {delays})")
+        text = text.replace(_STRESS, f"{_STRESS} if (calm()) return;")
     if strong:
         start, end = text.index("void store_packet("), text.index("AMK_DEVICE void send(")
         packets = text[start:end]
@@ -113,8 +121,12 @@ class Batch:
         *,
         stress: bool = False,
         strong: bool = False,
+        delays: int = 512,
     ) -> None:
-        """With `stress`, threads are delayed often; with `strong`, packets release and acquire."""
+        """With `stress`, threads are delayed often; with `strong`, packets release and acquire.
+
+        Of 4096 looks at a packet or counter, `delays` are late.
+        """
         self.programs = [emit_program(module, "host") for module in modules]
         count = len(self.programs)
         config = {**self.programs[0].config, "kStressSeed": 1}
@@ -123,8 +135,8 @@ class Batch:
         source = "\n".join(
             [
                 f"namespace amk::config {{\n{constants}}}",
-                "namespace amk { void hold(int task, int iteration); }",
-                _device(stress, strong),
+                "namespace amk { void hold(int task, int iteration); bool calm(); }",
+                _device(stress, strong, delays),
                 *(_body(program, n) for n, program in enumerate(self.programs)),
                 DRIVER.read_text(),
                 f"const Program kPrograms[] = {{{entries}}};",
@@ -166,8 +178,8 @@ class Batch:
 def _request(job: Job) -> bytes:
     held = [*job.held, (-1, 0), (-1, 0)][:2]
     head = struct.pack(
-        "11q", job.program, job.launches, job.position, job.steps, 0, job.timeout_ms,
-        len(job.memory), *held[0], *held[1],
+        "13q", job.program, job.launches, job.parts, job.position, job.steps, 0, job.timeout_ms,
+        job.calm, len(job.memory), *held[0], *held[1],
     )  # fmt: skip
     return head + b"".join(struct.pack("q", len(data)) + data for data in job.memory)
 

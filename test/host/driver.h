@@ -36,42 +36,63 @@ void amk::hold(int task, int iteration) {
   }
 }
 
-// A job is eleven numbers (program, launches, position, steps, base, timeout in ms, buffers, and
-// the two tasks to hold back) and its buffers, each with its size in front. Every launch starts with the same memory; launches end with
-// the first that fails, is reported, or leaves other memory than the one before. The answer is the
+// Whether random delays are left out.
+static bool without_delays = false;
+
+bool amk::calm() { return without_delays; }
+
+// A job is thirteen numbers (program, launches, parts, position, steps, base, timeout in ms, calm,
+// buffers, and the two tasks to hold back) and its buffers, each with its size in front. Every launch
+// starts with the same memory; its parts go on where the one before ended. Launches end with the
+// first that fails, is reported, or leaves other memory than the one before. The answer is the
 // status, the two counts of reports, whether memory differed, and the buffers after the last launch.
+struct Job {
+  int64_t program, launches, parts, position, steps, base, timeout_ms, calm, buffers, held[4];
+};
+
+// Runs one part of a launch; false if it failed or was reported.
+static bool run(const Job& job, int64_t part, void** arguments, amk::Status* status) {
+  const int64_t done = part * job.steps;
+  const amk::Launch l = {static_cast<int>(job.position + done), static_cast<int>(job.steps),
+                         static_cast<uint32_t>(job.base + done),
+                         static_cast<uint32_t>(job.timeout_ms), 0};
+  kPrograms[job.program].entry(arguments, &l, status);
+  return status->code == 0 && reports == 0;
+}
+
 int main() {
-  int64_t job[11];
-  while (std::fread(job, sizeof(job), 1, stdin) == 1) {
-    const int count = static_cast<int>(job[6]);
-    std::vector<std::vector<uint64_t>> given(count), memory;
-    std::vector<int64_t> sizes(count);
-    for (int i = 0; i < count; ++i) {
-      if (std::fread(&sizes[i], sizeof(int64_t), 1, stdin) != 1) return 2;
-      given[i].resize(sizes[i] / 8 + 1);
-      if (sizes[i] > 0 && std::fread(given[i].data(), sizes[i], 1, stdin) != 1) return 2;
+  Job job;
+  while (std::fread(&job, sizeof(job), 1, stdin) == 1) {
+    // As long as the program says, to the byte: AddressSanitizer watches the ends.
+    std::vector<std::vector<unsigned char>> given(job.buffers), memory, first;
+    for (auto& buffer : given) {
+      int64_t size;
+      if (std::fread(&size, sizeof(size), 1, stdin) != 1) return 2;
+      buffer.resize(size);
+      if (size > 0 && std::fread(buffer.data(), size, 1, stdin) != 1) return 2;
     }
-    for (int i = 0; i < 4; ++i) held[i / 2][i % 2] = static_cast<int>(job[7 + i]);
+    for (int i = 0; i < 4; ++i) held[i / 2][i % 2] = static_cast<int>(job.held[i]);
+    without_delays = job.calm != 0;
     reports = overwrites = 0;
     int different = 0;
-    std::vector<std::vector<uint64_t>> first;
     amk::Status status = {};
-    for (int64_t launch = 0; launch < job[1]; ++launch) {
+    bool going = true;
+    for (int64_t launch = 0; going && launch < job.launches; ++launch) {
       memory = given;
       std::vector<void*> arguments;
       for (auto& buffer : memory) arguments.push_back(buffer.data());
-      const amk::Launch l = {static_cast<int>(job[2]), static_cast<int>(job[3]),
-                             static_cast<uint32_t>(job[4]), static_cast<uint32_t>(job[5]), 0};
-      kPrograms[job[0]].entry(arguments.data(), &l, &status);
+      for (int64_t part = 0; going && part < job.parts; ++part) {
+        going = run(job, part, arguments.data(), &status);
+      }
       if (launch == 0) first = memory;
       different += memory != first;
-      if (status.code != 0 || reports > 0 || different > 0) break;
+      going = going && different == 0;
     }
     std::fwrite(&status, sizeof(status), 1, stdout);
     std::fwrite(&reports, sizeof(int), 1, stdout);
     std::fwrite(&overwrites, sizeof(int), 1, stdout);
     std::fwrite(&different, sizeof(int), 1, stdout);
-    for (int i = 0; i < count; ++i) std::fwrite(memory[i].data(), 1, sizes[i], stdout);
+    for (const auto& buffer : memory) std::fwrite(buffer.data(), 1, buffer.size(), stdout);
     std::fflush(stdout);
   }
   return 0;
