@@ -21,14 +21,30 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
+from llama_cpp import LlamaCpp, expand, installed  # noqa: E402
+
+import amk  # noqa: E402
+from amk.cli.demo import find_model  # noqa: E402
+from amk.cli.huggingface import (  # noqa: E402
+    load_reference,
+    round_matrices,
+    teacher_forced_logits,
+)
+from amk.frontend.checkpoint import Checkpoint, open_checkpoint  # noqa: E402
+from amk.frontend.tokenizer import Tokenizer  # noqa: E402
+from amk.runtime.host import build_library  # noqa: E402
+from amk.runtime.model import CompiledModel, Dtype  # noqa: E402
+
 PROMPT = "A compiler is a program that"
-OURS = "AMK"
 PAUSE = 0.3
 """Seconds before each run, in which the idle threads of the engine before go to sleep."""
 PROBE = r"""
@@ -60,6 +76,18 @@ extern "C" uint64_t amk_read(const char* memory, long bytes, int threads) {
 """
 
 
+@dataclass(frozen=True)
+class Work:
+    """What every engine does: `count` tokens after `ids`, with so many threads."""
+
+    path: Path
+    checkpoint: Checkpoint
+    tokenizer: Tokenizer
+    ids: list[int]
+    count: int
+    threads: int
+
+
 @dataclass
 class Row:
     """One engine: how it generates, and what was measured."""
@@ -81,12 +109,30 @@ class Row:
         self.cpu.append((after.user + after.system - before.user - before.system) / tokens)
 
 
+@dataclass
+class Contest:
+    """The engines with weights of one type."""
+
+    dtype: Dtype
+    models: list[CompiledModel]
+    """AMK's, with all threads first."""
+    load: float
+    """Seconds until the first of them was ready."""
+    rows: list[Row]
+    """In the order of the report, AMK with all threads first."""
+    expected: list[int]
+    """The tokens of Hugging Face in float32, with the same weights."""
+    reads: list[float] = field(default_factory=list)
+    """GB/s of reading as much as the weights."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of weights a token."""
+        return self.models[0].program.stream_bytes
+
+
 def read_bandwidth(size: int, threads: int) -> Callable[[], float]:
     """A function that reads `size` bytes with some threads and returns GB/s."""
-    import numpy as np
-
-    from amk.runtime.host import build_library
-
     read = ctypes.CDLL(str(build_library(PROBE))).amk_read
     read.argtypes = (ctypes.c_void_p, ctypes.c_long, ctypes.c_int)
     memory = np.ones(size + 64, np.uint8)
@@ -125,10 +171,6 @@ def huggingface_tokens(model: Any, ids: list[int], count: int) -> Iterator[int]:
 
 def logits_errors(ids: list[int], compiled: Any, reference: Any, rounded: Any) -> str:
     """Relative L2 distances of bf16 logits to float32 with the same weights, over `ids`."""
-    import numpy as np
-
-    from amk.cli.huggingface import teacher_forced_logits
-
     wanted = teacher_forced_logits(reference, ids)
 
     def error(logits: Any) -> float:
@@ -138,96 +180,77 @@ def logits_errors(ids: list[int], compiled: Any, reference: Any, rounded: Any) -
     return f"bf16 logits, relative distance to float32: AMK {ours:.2e}, Hugging Face {theirs:.2e}"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="host target, Hugging Face and llama.cpp")
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    arguments = parser.parse_args()
-    count, threads = arguments.tokens, arguments.threads
+def enter(work: Work, dtype: Dtype, theirs: Any, expected: list[int]) -> Contest:
+    """Load every engine with weights of one type; `theirs` is the model of Hugging Face."""
+    started = time.perf_counter()
+    model = amk.compile(work.checkpoint, "host", dtype, workers=work.threads)
+    load = time.perf_counter() - started
+    models = {"AMK": model}
+    if work.threads > 1:
+        models["AMK, 1 worker"] = amk.compile(work.checkpoint, "host", dtype, workers=1)
+    rows = [
+        Row(name, dtype, lambda m=made: timed(m.generate(work.ids, work.count)))
+        for name, made in models.items()
+    ]
+    rows.append(
+        Row("HF eager", dtype, lambda: timed(huggingface_tokens(theirs, work.ids, work.count)))
+    )
+    rows += llama_cpp_rows(work, dtype)
+    return Contest(dtype, [*models.values()], load, rows, expected)
 
-    import torch
-    from llama_cpp import LlamaCpp, expand, installed
 
-    import amk
-    from amk.cli.demo import find_model
-    from amk.cli.huggingface import load_reference, round_matrices
-    from amk.frontend.checkpoint import open_checkpoint
+def llama_cpp_rows(work: Work, dtype: Dtype) -> list[Row]:
+    """llama.cpp with one thread and with all of them, if it is installed."""
+    if not installed():
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{work.path.stem}.gguf"
+        expand(work.path, file, dtype)
+        llamas = {number: LlamaCpp(file, number) for number in sorted({1, work.threads})}
+    return [
+        Row(f"llama.cpp, {number} thr.", dtype, partial(llama.generate, work.ids, work.count))
+        for number, llama in llamas.items()
+    ]
 
-    torch.set_num_threads(threads)
-    path = find_model()
-    checkpoint = open_checkpoint(path)
-    tokenizer = checkpoint.tokenizer()
-    ids = tokenizer.encode(PROMPT)
-    float32 = load_reference(path, checkpoint)
-    rounded = load_reference(path, checkpoint)
-    round_matrices(rounded)
-    bf16 = load_reference(path, checkpoint).to(torch.bfloat16)
-    references = {"f32": float32, "bf16": rounded}
-    expected = {d: list(huggingface_tokens(m, ids, count)) for d, m in references.items()}
 
-    compiled: dict[str, Any] = {}
-    alone: list[Any] = []
-    rows: list[Row] = []
-    load: dict[str, float] = {}
-    for dtype, theirs in (("f32", float32), ("bf16", bf16)):
-        started = time.perf_counter()
-        model = amk.compile(checkpoint, "host", dtype, workers=threads)
-        load[dtype] = time.perf_counter() - started
-        compiled[dtype] = model
-        rows.append(Row(OURS, dtype, lambda m=model: timed(m.generate(ids, count))))
-        if threads > 1:
-            single = amk.compile(checkpoint, "host", dtype, workers=1)
-            alone.append(single)
-            rows.append(Row("AMK, 1 worker", dtype, lambda m=single: timed(m.generate(ids, count))))
-        rows.append(
-            Row("HF eager", dtype, lambda m=theirs: timed(huggingface_tokens(m, ids, count)))
-        )
-        if not installed():
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / f"{path.stem}.gguf"
-            expand(path, file, dtype)
-            for number in sorted({1, threads}):
-                llama = LlamaCpp(file, number)
-                rows.append(
-                    Row(f"llama.cpp, {number} thr.", dtype, lambda m=llama: m.generate(ids, count))
-                )
-    sizes = {dtype: model.program.stream_bytes for dtype, model in compiled.items()}
-    probes = {dtype: read_bandwidth(size, threads) for dtype, size in sizes.items()}
-    speeds: dict[str, list[float]] = {dtype: [] for dtype in sizes}
-    for _ in range(arguments.rounds):
-        for dtype, probe in probes.items():
-            speeds[dtype] += [probe() for _ in range(4)]
-        for row in rows:
-            row.run(count)
+def measure(work: Work, contests: list[Contest], rounds: int) -> None:
+    """Let all engines take turns, each time after looking at what the memory gives."""
+    probes = [read_bandwidth(contest.size, work.threads) for contest in contests]
+    for _ in range(rounds):
+        for contest, probe in zip(contests, probes, strict=True):
+            contest.reads += [probe() for _ in range(4)]
+        for contest in contests:
+            for row in contest.rows:
+                row.run(work.count)
 
-    print(f"{path.stem}, {threads} threads, {count} tokens, {arguments.rounds} rounds; medians")
-    for dtype, found in speeds.items():
+
+def report(work: Work, contests: list[Contest], rounds: int) -> None:
+    """Print what was measured: the memory, then a line for each engine."""
+    print(
+        f"{work.path.stem}, {work.threads} threads, {work.count} tokens, {rounds} rounds; medians"
+    )
+    for contest in contests:
         print(
-            f"read bandwidth over {sizes[dtype] / 1e6:.0f} MB: {statistics.median(found):.1f} GB/s"
-            f" (best {max(found):.1f}); AMK loads {dtype} in {load[dtype]:.1f} s"
+            f"read bandwidth over {contest.size / 1e6:.0f} MB: "
+            f"{statistics.median(contest.reads):.1f} GB/s (best {max(contest.reads):.1f}); "
+            f"AMK loads {contest.dtype} in {contest.load:.1f} s"
         )
     print(f"{'engine':20}{'dtype':6}{'tok/s':>8}{'best':>8}{'CPU ms/tok':>12}", end="")
     print(f"{'GB/s':>7}{'of read':>9}{'AMK is':>8}  tokens equal to float32")
-    ours = {row.dtype: statistics.median(row.rates) for row in rows if row.name == OURS}
-    for row in rows:
-        rate = statistics.median(row.rates)
-        stream = sizes[row.dtype] * rate / 1e9
-        share = stream / statistics.median(speeds[row.dtype])
-        print(
-            f"{row.name:20}{row.dtype:6}{rate:8.1f}{max(row.rates):8.1f}"
-            f"{statistics.median(row.cpu) * 1e3:12.1f}{stream:7.1f}{share:9.0%}"
-            f"{ours[row.dtype] / rate:7.2f}x  {_equal(row.output, expected[row.dtype], tokenizer)}"
-        )
-    text = (ids + expected["bf16"])[:128]
-    print(logits_errors(text, compiled["bf16"], rounded, bf16))
-    for model in (*compiled.values(), *alone):
-        model.close()
-    return 0
+    for contest in contests:
+        ours = statistics.median(contest.rows[0].rates)
+        for row in contest.rows:
+            rate = statistics.median(row.rates)
+            stream = contest.size * rate / 1e9
+            share = stream / statistics.median(contest.reads)
+            print(
+                f"{row.name:20}{row.dtype:6}{rate:8.1f}{max(row.rates):8.1f}"
+                f"{statistics.median(row.cpu) * 1e3:12.1f}{stream:7.1f}{share:9.0%}"
+                f"{ours / rate:7.2f}x  {_equal(row.output, contest.expected, work.tokenizer)}"
+            )
 
 
-def _equal(output: list[int] | str, expected: list[int], tokenizer: Any) -> str:
+def _equal(output: list[int] | str, expected: list[int], tokenizer: Tokenizer) -> str:
     if isinstance(output, str):
         return "text equal" if output == tokenizer.decode(expected) else "text differs"
     same = next(
@@ -236,6 +259,42 @@ def _equal(output: list[int] | str, expected: list[int], tokenizer: Any) -> str:
     return f"{sum(a == b for a, b in zip(output, expected, strict=False))}/{len(expected)}" + (
         "" if same == len(expected) else f" (first {same})"
     )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="host target, Hugging Face and llama.cpp")
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    arguments = parser.parse_args()
+
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    path = find_model()
+    checkpoint = open_checkpoint(path)
+    tokenizer = checkpoint.tokenizer()
+    ids = tokenizer.encode(PROMPT)
+    work = Work(path, checkpoint, tokenizer, ids, arguments.tokens, arguments.threads)
+    float32 = load_reference(path, checkpoint)
+    rounded = load_reference(path, checkpoint)
+    round_matrices(rounded)
+    bf16 = load_reference(path, checkpoint).to(torch.bfloat16)
+    references = {"f32": float32, "bf16": rounded}
+    expected = {d: list(huggingface_tokens(m, ids, work.count)) for d, m in references.items()}
+
+    contests = [
+        enter(work, "f32", float32, expected["f32"]),
+        enter(work, "bf16", bf16, expected["bf16"]),
+    ]
+    measure(work, contests, arguments.rounds)
+    report(work, contests, arguments.rounds)
+    text = (ids + expected["bf16"])[:128]
+    print(logits_errors(text, contests[1].models[0], rounded, bf16))
+    for contest in contests:
+        for model in contest.models:
+            model.close()
+    return 0
 
 
 if __name__ == "__main__":
