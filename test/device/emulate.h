@@ -15,7 +15,7 @@ constexpr int kThreads = 256, kWarp = 32, kStackBytes = 64 * 1024;
 struct Fiber {
   ucontext_t context;
   std::vector<char> stack = std::vector<char>(kStackBytes);
-  std::vector<std::pair<void*, const void*>> copies;  // started, not waited for
+  std::vector<std::vector<std::pair<void*, const void*>>> copies{1};  // by groups, not waited for
   unsigned collectives = 0;
   bool done = false;
 };
@@ -88,7 +88,9 @@ inline Barrier block_barrier, warp_barriers[kThreads / kWarp];
 inline void run_fiber() {
   const int thread = machine.current;
   machine.body(thread);
-  if (!machine.fibers[thread].copies.empty()) fail(kCopyLost);
+  for (const auto& group : machine.fibers[thread].copies) {
+    if (!group.empty()) fail(kCopyLost);
+  }
   machine.fibers[thread].done = true;
   suspend();
 }
@@ -106,7 +108,7 @@ inline Error launch(unsigned seed, std::function<void(int)> body) {
   for (Barrier& b : warp_barriers) b = {kWarp};
   for (int i = 0; i <= kThreads; ++i) {
     Fiber& f = m.fibers[i];
-    f.copies.clear();
+    f.copies.assign(1, {});
     f.done = false;
     getcontext(&f.context);
     f.context.uc_stack.ss_sp = f.stack.data();
@@ -142,14 +144,18 @@ inline void copy_16(void* to, const void* from) {
   if (chance(2)) {
     std::memcpy(to, from, 16);
   } else {
-    machine.fibers[machine.current].copies.emplace_back(to, from);
+    machine.fibers[machine.current].copies.back().emplace_back(to, from);
   }
   if (chance(8)) yield();
 }
-inline void wait_copies() {
-  auto& copies = machine.fibers[machine.current].copies;
-  for (const auto& [to, from] : copies) std::memcpy(to, from, 16);
-  copies.clear();
+inline void commit_copies() { machine.fibers[machine.current].copies.emplace_back(); }
+// Waits for all groups but the last `left` that were committed.
+inline void wait_copies(size_t left) {
+  auto& groups = machine.fibers[machine.current].copies;  // the last one is not committed
+  while (groups.size() > left + 1) {
+    for (const auto& [to, from] : groups.front()) std::memcpy(to, from, 16);
+    groups.erase(groups.begin());
+  }
   yield();
 }
 
@@ -207,8 +213,18 @@ inline void load_16(const void* from, uint4& v) {
   std::memcpy(&v, from, 16);
 }
 inline void copy_16(void* to, const void* from) { simt::copy_16(to, from); }
-inline void commit_copies() {}
-inline void wait_copies() { simt::wait_copies(); }
+inline void commit_copies() { simt::commit_copies(); }
+template <int N>
+void wait_copies() {
+  simt::wait_copies(N);
+}
+
+// Like the instructions of a GPU, a little off.
+struct Fast {
+  static constexpr bool kOrdered = false;
+  static float mad(float a, float b, float c) { return std::fma(a, b, c); }
+  static float exp(float x) { return std::exp2(x * 1.44269504f); }
+};
 
 // As much of a block and of a worker as attention needs.
 constexpr int kConsumerThreads = simt::kThreads;

@@ -1,5 +1,5 @@
 // Attention tasks of one emulated block, one after the other. The device layer comes before, the
-// list `AMK_SHAPES(X)` of X(KV, Q, D, G, Z) too.
+// list `AMK_SHAPES(X)` of X(KV, Q, D, G, Z, F) too.
 struct Task {
   int rows, own;
   void *key_cache, *value_cache;
@@ -20,13 +20,14 @@ inline void send_slowly(const uint64_t* from, uint64_t* to, int count) {
   }
 }
 
-template <class KV, class Q, int D, int G, int Z>
+template <class KV, class Q, int D, int G, int Z, class F>
 int run(const Task* tasks, int count, float scale, unsigned seed) {
-  using Plan = amk::AttentionPlan<KV, D, G, Z>;
+  using Plan = std::conditional_t<amk::kByRows<KV, D, G, F>, amk::RowsPlan<KV, D, G>,
+                                  amk::TilesPlan<KV, D, G, Z>>;
   const unsigned char* scratch = amk::block().scratch;
   std::memset(amk::block().scratch, 0xff, sizeof(amk::Block));  // NaN in either type
-  simt::machine.tile = Plan::key(0);
-  simt::machine.tile_end = Plan::value(Plan::kRows);
+  simt::machine.tile = Plan::rest();
+  simt::machine.tile_end = scratch + Plan::kBytes;
   const auto packets = [](auto tag, uint64_t* p) {
     return amk::Packets<decltype(tag)>{p, kEpoch, 0};
   };
@@ -38,7 +39,7 @@ int run(const Task* tasks, int count, float scale, unsigned seed) {
         send_slowly(t->sent_q, t->q, t->q_packets);
         send_slowly(t->sent_k, t->k, t->own ? t->row_packets : 0);
       } else {
-        amk::attention<KV, D, G, Z, kSplits, amk::Exact>(
+        amk::attention<KV, D, G, Z, kSplits, F>(
             w, packets(Q{}, t->q), packets(Q{}, t->k), packets(Q{}, t->v), t->own != 0,
             static_cast<KV*>(t->key_cache), static_cast<KV*>(t->value_cache), t->rows, scale,
             packets(0.0f, t->partial));
@@ -55,19 +56,23 @@ int run(const Task* tasks, int count, float scale, unsigned seed) {
 // The error of the launch, -1 for a shape that was not compiled.
 AMK_TEST_EXPORT int run_tasks(const char* shape, const Task* tasks, int count, float scale,
                          unsigned seed) {
-#define AMK_RUN(KV, Q, D, G, Z) \
-  if (!std::strcmp(shape, #KV " " #Q " " #D " " #G " " #Z)) \
-    return run<KV, Q, D, G, Z>(tasks, count, scale, seed);
+#define AMK_RUN(KV, Q, D, G, Z, F) \
+  if (!std::strcmp(shape, #KV " " #Q " " #D " " #G " " #Z " " #F)) \
+    return run<KV, Q, D, G, Z, F>(tasks, count, scale, seed);
   AMK_SHAPES(AMK_RUN)
 #undef AMK_RUN
   return -1;
 }
-// How many tiles are on their way in registers, -1 for a shape that was not compiled.
-AMK_TEST_EXPORT int tiles_ahead(const char* shape) {
-#define AMK_AHEAD(KV, Q, D, G, Z) \
-  if (!std::strcmp(shape, #KV " " #Q " " #D " " #G " " #Z)) \
-    return amk::kTilesAhead<amk::AttentionPlan<KV, D, G, Z>>;
-  AMK_SHAPES(AMK_AHEAD)
-#undef AMK_AHEAD
+// How a shape is computed: by rows, by tiles with the next one held in registers, or by tiles that are
+// copied; -1 if it was not compiled.
+enum Way { kRows, kHeld, kCopied };
+AMK_TEST_EXPORT int way(const char* shape) {
+#define AMK_WAY(KV, Q, D, G, Z, F) \
+  if (!std::strcmp(shape, #KV " " #Q " " #D " " #G " " #Z " " #F)) \
+    return amk::kByRows<KV, D, G, F>                              ? kRows \
+           : amk::kHeldTile<amk::TilesPlan<KV, D, G, Z>> ? kHeld \
+                                                         : kCopied;
+  AMK_SHAPES(AMK_WAY)
+#undef AMK_WAY
   return -1;
 }

@@ -105,6 +105,7 @@ def test_sizes() -> None:
     # 36 steps in eight chunks of at most five; 448 in 56 chunks of eight.
     assert operand_bytes(576, "f32") == 5 * 64
     assert operand_bytes(14336, "bf16") == 7 * 8 * 64
-    assert attention_bytes("bf16", 128, 4, 2) == 4 * 512 + 2 * 256 + 64 * (272 + 256)
+    assert attention_bytes("bf16", 128, 4, 2) == 4 * 512 + 2 * 256 + 64 * (272 + 256)  # tiles
+    assert attention_bytes("bf16", 64, 4, 1) == 4 * 256 + 2 * 128 + 8 * 2 * 2 * 8 * 128  # rows
     for shape in LARGE.values():
         assert shared_bytes(shape.config(32)) < 227 * 1024

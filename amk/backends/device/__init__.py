@@ -28,6 +28,9 @@ _CUDA = (
     "cuda/receive.cuh",
     "cuda/dot.cuh",
     "cuda/product.cuh",
+    "cuda/attention_parts.cuh",
+    "cuda/attention_tiles.cuh",
+    "cuda/attention_rows.cuh",
     "cuda/attention.cuh",
     "cuda/combine.cuh",
     "cuda/phases.cuh",
@@ -100,6 +103,7 @@ SLICES = 8
 _STEP_COLUMNS = {"f32": 16, "bf16": 32}
 _VALUE_BYTES = {"f32": 4, "bf16": 2}
 _OPERAND_STEP_BYTES = 64
+_ROW_PIECES, _ROW_UNITS = 2, 2  # kTogether and kUnits of cuda/attention_rows.cuh
 
 
 def device_text(
@@ -168,7 +172,12 @@ def attention_bytes(dtype: str, head: int, group: int, units: int) -> int:
     `dtype` of the cache, `head` size, query heads in a `group`, `units` (Z) of a split.
     """
     row = cache_row(head) * _VALUE_BYTES[dtype]
-    return group * _align(head, 4) * 4 + 2 * row + 32 * units * (2 * row + 16)
+    fixed = group * _align(head, 4) * 4 + 2 * row
+    tiles = 32 * units * (2 * row + 16)
+    lanes = 1 << (row // 16 - 1).bit_length()  # that share a row
+    unit = 2 * _ROW_PIECES * (32 // lanes) * row if lanes <= 32 else 0
+    part = group * (cache_row(head) + 4) * 4
+    return fixed + max(tiles, SLICES * max(_ROW_UNITS * unit, part))
 
 
 def shared_bytes(config: Mapping[str, int]) -> int:

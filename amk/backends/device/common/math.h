@@ -28,6 +28,7 @@ AMK_DEVICE float exp(float x) {
 
 // Where a primitive takes its functions from.
 struct Exact {
+  static constexpr bool kOrdered = true;  // sums are those of the IR, one after the other
   AMK_DEVICE static float mad(float a, float b, float c) { return amk::add(c, amk::mul(a, b)); }
   AMK_DEVICE static float exp(float x) { return amk::exp(x); }
   AMK_DEVICE static float div(float a, float b) { return amk::div(a, b); }

@@ -1,7 +1,9 @@
 namespace amk {
 
-// Like Exact, but a few units in the last place off: what the GPU has instructions for.
+// Like Exact, but a few units in the last place off: what the GPU has instructions for, and sums in
+// any order.
 struct Fast {
+  static constexpr bool kOrdered = false;
   AMK_DEVICE static float mad(float a, float b, float c) { return __fmaf_rn(a, b, c); }
   AMK_DEVICE static float exp(float x) {
     float y;

@@ -6,6 +6,6 @@ AMK_DEVICE void take_registers() {}
 
 // What a consumer holds in registers while it waits.
 constexpr int kMostEarlyStages = 1;  // of weights, before its operand comes
-constexpr int kMostHeldPieces = 2;   // of 16 bytes, of the next tiles of old keys
+constexpr int kMostHeldPieces = 2;   // of 16 bytes, of the next tile of old keys
 
 }  // namespace amk

@@ -8,6 +8,6 @@ AMK_DEVICE void take_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32
 
 // What a consumer holds in registers while it waits.
 constexpr int kMostEarlyStages = 2;  // of weights, before its operand comes
-constexpr int kMostHeldPieces = 8;   // of 16 bytes, of the next tiles of old keys
+constexpr int kMostHeldPieces = 4;   // of 16 bytes, of the next tile of old keys
 
 }  // namespace amk
