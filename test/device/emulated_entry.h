@@ -22,15 +22,18 @@ inline void send_slowly(const uint64_t* from, uint64_t* to, int count) {
 
 template <class KV, class Q, int D, int G, int Z, class F>
 int run(const Task* tasks, int count, float scale, unsigned seed) {
-  using Plan = std::conditional_t<amk::kByRows<KV, D, G, F>, amk::RowsPlan<KV, D, G>,
-                                  amk::TilesPlan<KV, D, G, Z>>;
+  using Tiles = amk::TilesPlan<KV, D, G, Z>;
+  using Rows = amk::RowsPlan<KV, D, G>;
+  constexpr int kBytes =
+      amk::kByRows<KV, D, G, F> && Rows::kBytes > Tiles::kBytes ? Rows::kBytes : Tiles::kBytes;
   const unsigned char* scratch = amk::block().scratch;
   std::memset(amk::block().scratch, 0xff, sizeof(amk::Block));  // NaN in either type
-  simt::machine.tile = Plan::rest();
-  simt::machine.tile_end = scratch + Plan::kBytes;
+  simt::machine.tile = Tiles::rest();
+  simt::machine.tile_end = scratch + kBytes;
   const auto packets = [](auto tag, uint64_t* p) {
     return amk::Packets<decltype(tag)>{p, kEpoch, 0};
   };
+  amk::claims = 0;
   simt::launch(seed, [&](int thread) {
     amk::Worker w;
     for (const Task* t = tasks; t != tasks + count; ++t) {
@@ -46,6 +49,7 @@ int run(const Task* tasks, int count, float scale, unsigned seed) {
       }
     }
   });
+  if (amk::claims != 0) simt::fail(simt::kClaimed);
   const unsigned char* end = scratch + sizeof(amk::Block);
   if (std::any_of(simt::machine.tile_end, end, [](int byte) { return byte != 0xff; })) {
     simt::fail(simt::kOverrun);

@@ -29,7 +29,7 @@ from amk.runtime.toolchain import find_cxx, missing_cxx
 ROWS = (0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 300)
 EPOCH, SPLITS = 7, 2  # as in emulated_entry.h
 ERRORS = ("", "deadlock", "misaligned access", "copy out of the tile", "copy not waited for")
-ERRORS += ("write behind the tile",)
+ERRORS += ("write behind the tile", "claims of the memory that do not end")
 MOVED, EQUAL = "cuda/registers_moved.cuh", "cuda/registers_equal.cuh"
 C_TYPES = {"f32": "float", "bf16": "amk::bf16"}
 
@@ -330,13 +330,14 @@ MUTATIONS: dict[str, tuple[list[Shape], list[tuple[str, str]]]] = {
             )
         ],
     ),
-    "a warp is left out": (BY_ROWS, [(r"other < kSlices; other", "other < kSlices - 1; other")]),
-    "the new row is left out": (BY_ROWS, [(r"if \(own && warp == kSlices - 1\)", "if (false)")]),
-    "no barrier before the sum": (BY_ROWS, [(r"(?<=softmax.store\(warp\);\n)  w.sync\(\);", "")]),
-    "no barrier behind the query": (
+    "a warp is left out": (
         BY_ROWS,
-        [(r"value_cache \+ end\);\n  w.sync\(\);\n#pragma", "value_cache + end);\n#pragma")],
+        [(r"warp < kSlices \? Plan::part", "warp < kSlices - 1 ? Plan::part")],
     ),
+    "the new row is left out": (BY_ROWS, [(r"if \(own && warp == kSlices - 1\)", "if (false)")]),
+    "the memory stays claimed": (BY_ROWS, [(r"w.leave_memory\(\);", "")]),
+    "no barrier before the sum": (BY_ROWS, [(r"(?<=softmax.store\(warp\);\n)  w.sync\(\);", "")]),
+    "no barrier behind the query": (BY_ROWS, [(r"(?<=: kSlices\);\n)  w.sync\(\);", "")]),
 }
 
 

@@ -131,7 +131,7 @@ def test_an_access_under_a_guard_is_not_printed_without_it(placed: str) -> None:
 # ---- the device layer ----------------------------------------------------------------------------
 
 
-ACTS = r"asm volatile|receive_vector|\bbody\(|epilogue\(|warp_best|fetch_tile|send_partial"
+ACTS = r"asm volatile|receive_vector|receive_attended|\bbody\(|epilogue\(|warp_best|copy\(0\)|copies.start|send_to"
 """Where a primitive reads, writes or runs a lambda."""
 
 
@@ -145,14 +145,16 @@ def body_of(name: str, text: str) -> str:
 @pytest.mark.parametrize("target", TARGETS)
 def test_primitives_have_the_barriers_that_they_are_said_to_have(target: str) -> None:
     text = device_text(target)
-    for name in ("wait", "signal", "argmax", "map", "combine", "attention"):
+    ways = [f"attention_by_{way}" for way in ("tiles", "rows")]
+    for name in ("wait", "signal", "argmax", "map", "combine", *ways):
+        primitive = PRIMITIVES[name.partition("_by_")[0]]
         body = body_of(name, text)
         first, last = body.find("w.sync()"), body.rfind("w.sync()")
         assert first > 0, name
         acts = [act.start() for act in re.finditer(ACTS, body)]
-        if PRIMITIVES[name].opens:
+        if primitive.opens:
             assert first < min(acts), name
-        if PRIMITIVES[name].closes and name != "signal":
+        if primitive.closes and name != "signal":
             assert last > max(acts), name
     # All partial results are read before the first epilogue.
     combine = body_of("combine", text)

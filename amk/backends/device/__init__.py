@@ -103,7 +103,7 @@ SLICES = 8
 _STEP_COLUMNS = {"f32": 16, "bf16": 32}
 _VALUE_BYTES = {"f32": 4, "bf16": 2}
 _OPERAND_STEP_BYTES = 64
-_ROW_PIECES, _ROW_UNITS = 2, 2  # kTogether and kUnits of cuda/attention_rows.cuh
+_ROW_PIECES, _ROW_UNITS = 1, 3  # kRowPieces and kRowUnits of cuda/attention_rows.cuh
 
 
 def device_text(
@@ -186,7 +186,7 @@ def shared_bytes(config: Mapping[str, int]) -> int:
     size = _align(size, 128) + max(SLICES * config["kOperandBytes"], config["kScoreBytes"])
     size = _align(size, 16) + 4 * 4 * (4 * (SLICES * 8 + 8) + 3 * SLICES)  # reductions
     size = _align(size, 8) + 8 * (2 * config["kSlots"] + 4 + 1)  # barriers: ring, batches, end
-    size += 4 * (1 + 2)  # flag, results of argmax
+    size += 4 * (1 + 1 + 2)  # flag, claims, results of argmax
     return _align(_align(size, 16) + (config["kPrivateBytes"] or 16), 128)
 
 

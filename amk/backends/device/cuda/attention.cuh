@@ -14,13 +14,16 @@ template <class KV, int D, int G, int Z, int S, class Functions, class Q>
 AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, bool own,
                           KV* key_cache, KV* value_cache, int rows, float scale,
                           Packets<float> partial) {
+  // A first tile has a warp for each head and unit: no warps must meet at the end.
   if constexpr (kByRows<KV, D, G, Functions>) {
-    attention_by_rows<KV, D, G, Z, S, Functions>(w, q, k, v, own, key_cache, value_cache, rows,
-                                                 scale, partial);
-  } else {
-    attention_by_tiles<KV, D, G, Z, S, Functions>(w, q, k, v, own, key_cache, value_cache, rows,
-                                                  scale, partial);
+    if (rows >= TilesPlan<KV, D, G, Z>::kRows) {
+      attention_by_rows<KV, D, G, Z, S, Functions>(w, q, k, v, own, key_cache, value_cache, rows,
+                                                   scale, partial);
+      return;
+    }
   }
+  attention_by_tiles<KV, D, G, Z, S, Functions>(w, q, k, v, own, key_cache, value_cache, rows,
+                                                scale, partial);
 }
 
 }  // namespace amk

@@ -1,8 +1,9 @@
 namespace amk {
 
-constexpr int kRowPieces = 2;  // of 16 bytes, of a unit's keys in a lane
-constexpr int kRowUnits = 2;   // of a warp in shared memory
-[[maybe_unused]] constexpr int kEarlyUnits = 1;  // before the query: more would delay the query of all
+constexpr int kRowPieces = 1;  // of 16 bytes, of a unit's keys in a lane
+constexpr int kRowUnits = 3;   // of a warp in shared memory
+// Units that are copied before the query comes: more would delay the query of everybody.
+[[maybe_unused]] constexpr int kEarlyUnits = 1;
 
 // Attention by rows: kLanes lanes share a row, 16 bytes each, so a warp sees kAtOnce rows at once,
 // for all query heads. The rows of a split go round the warps in units; each warp has kRowUnits of
@@ -42,9 +43,10 @@ struct UnitCopies {
   const unsigned char *keys, *values;
   int rows, lane, warp;
 
+  AMK_DEVICE int first_row(int n) const { return (n * kSlices + warp) * Plan::kUnitRows; }
   // Starts the copies of unit n of this warp, if there is one.
   AMK_DEVICE void start(int n) const {
-    const int first = (n * kSlices + warp) * Plan::kUnitRows;
+    const int first = first_row(n);
     const int count = rows - first < Plan::kUnitRows ? rows - first : Plan::kUnitRows;
     const long offset = static_cast<long>(first) * Plan::kRowBytes;
     unsigned char* to = Plan::unit(warp, n % kRowUnits);
@@ -188,22 +190,34 @@ struct RowSoftmax {
   }
 };
 
-// Adds what a warp found for a query head.
-template <class Functions, class Plan, int D>
-AMK_DEVICE void add_part(Partial<D>& sum, int lane, const float* part) {
-  const float top = part[Plan::kRow], raised = larger(sum.top, top);
-  const float ours = sum.top == -infinity() ? 0.0f : Functions::exp(sum.top - raised);
-  const float theirs = top == -infinity() ? 0.0f : Functions::exp(top - raised);
-  sum.top = raised;
-  sum.weight = sum.weight * ours + part[Plan::kRow + 1] * theirs;
+// What the warps first, first + Z and so on found for query head g, together.
+template <class Functions, class Plan, int D, int Z>
+AMK_DEVICE Partial<D> sum_of_parts(int lane, int first, int g) {
+  constexpr int kParts = (kSlices + Z - 1) / Z;
+  Partial<D> sum;
+  float top[kParts];
 #pragma unroll
-  for (int j = 0; j < Partial<D>::kPairs; ++j) {
-    const int d = (lane + 32 * j) * 2;
-    if (d >= D) continue;
-    const float2 v = read_two(part + d);
-    sum.out[j][0] = sum.out[j][0] * ours + v.x * theirs;
-    sum.out[j][1] = sum.out[j][1] * ours + v.y * theirs;
+  for (int i = 0; i < kParts; ++i) {
+    const int warp = first + i * Z;
+    top[i] = warp < kSlices ? Plan::part(warp, g)[Plan::kRow] : -infinity();
+    sum.top = larger(sum.top, top[i]);
   }
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    if (top[i] == -infinity()) continue;  // no rows
+    const float* part = Plan::part(first + i * Z, g);
+    const float share = Functions::exp(top[i] - sum.top);
+    sum.weight += part[Plan::kRow + 1] * share;
+#pragma unroll
+    for (int j = 0; j < Partial<D>::kPairs; ++j) {
+      const int d = (lane + 32 * j) * 2;
+      if (d >= D) continue;
+      const float2 v = read_two(part + d);
+      sum.out[j][0] += v.x * share;
+      sum.out[j][1] += v.y * share;
+    }
+  }
+  return sum;
 }
 
 // Attention in any order of the rows, as fast as memory brings them: a warp takes whole rows, for all
@@ -227,9 +241,19 @@ AMK_DEVICE void attention_by_rows(Worker& w, Packets<Q> q, Packets<Q> k, Packets
   const long end = static_cast<long>(rows) * Plan::kRow;
   receive_attended<Plan, D, G>(w, q, k, v, own, new_key, new_key + Plan::kRow, key_cache + end,
                                value_cache + end);
+  // Until all copies are on their way, the memory is left to them: the ring has time after that.
+  const int units = (rows + Plan::kUnitRows - 1) / Plan::kUnitRows - kEarlyUnits * kSlices;
+  if (w.leader()) w.claim_memory(units < kSlices ? (units > 0 ? units : 0) : kSlices);
   w.sync();
+  bool claims = copies.first_row(kEarlyUnits) < rows;
+  const auto start = [&](int n) {
+    copies.start(n);
+    if (!claims || copies.first_row(n + 1) < rows) return;
+    w.leave_memory();
+    claims = false;
+  };
 #pragma unroll
-  for (int n = kEarlyUnits; n < kRowUnits; ++n) copies.start(n);
+  for (int n = kEarlyUnits; n < kRowUnits; ++n) start(n);
 
   RowSoftmax<KV, D, G, Functions> softmax(lane, scale);
   int left = rows - warp * Plan::kUnitRows;
@@ -240,7 +264,7 @@ AMK_DEVICE void attention_by_rows(Worker& w, Packets<Q> q, Packets<Q> k, Packets
     const unsigned char* keys = Plan::unit(warp, n % kRowUnits);
     softmax.take(keys, keys + Plan::kUnitBytes / 2, left);
     __syncwarp();  // the unit was read
-    copies.start(n + kRowUnits);
+    start(n + kRowUnits);
   }
   if (own && warp == kSlices - 1) {
     softmax.take(Plan::new_row(), Plan::new_row() + Plan::kRowBytes, 1);
@@ -250,11 +274,7 @@ AMK_DEVICE void attention_by_rows(Worker& w, Packets<Q> q, Packets<Q> k, Packets
   w.sync();
 #pragma unroll 1
   for (int i = warp; i < G * Z; i += kSlices) {
-    Partial<D> sum;
-#pragma unroll 1
-    for (int other = i % Z; other < kSlices; other += Z) {
-      add_part<Functions, Plan>(sum, lane, Plan::part(other, i / Z));
-    }
+    const auto sum = sum_of_parts<Functions, Plan, D, Z>(lane, i % Z, i / Z);
     sum.send_to(lane, partial.at((i / Z * (S * Z) + i % Z) * (D + 2L)));
   }
   w.sync();  // the scratch memory is free again

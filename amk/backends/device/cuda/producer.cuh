@@ -2,7 +2,8 @@ namespace amk {
 
 // A producer warp: copies every kProducers-th stage of the worker into the ring, ahead of the
 // consumers. A slot is refilled after its consumer released it; at most kWindow copies are in
-// flight, since every small load and store of the block queues behind them.
+// flight, since every small load and store of the block queues behind them, and none is requested while the
+// consumers claim the memory.
 struct Producer {
   int id, iteration = -1;
   AMK_TRACE(ProducerTrace trace;)
@@ -21,6 +22,8 @@ struct Producer {
       if (!any_copier(barrier_done(&b.leaving, 0))) continue;
       left = true;
       return false;
+    }
+    while (any_copier(b.claims > 0)) {
     }
     AMK_TRACE(trace.end(trace.full);)
     AMK_TRACE(trace.begin();)
