@@ -85,9 +85,10 @@ def emit_program(
     """Print the schedule of a module (which must verify) for a target.
 
     With `stream_only`, its tasks are left out: weights are streamed in the same way, through the
-    same ring and from the same buffers, and thrown away. No schedule can be faster. With `trace`,
-    the program records what its workers do in those iterations of a launch. With `stress`, a seed,
-    the threads of a host program are delayed at random where they wait, send and signal.
+    same ring and from the same buffers, and thrown away. Nothing else wants the memory, so the
+    whole ring may be in flight. No schedule can be faster. With `trace`, the program records what
+    its workers do in those iterations of a launch. With `stress`, a seed, the threads of a host
+    program are delayed at random where they wait, send and signal.
     """
     plan = resources(module, arch)
     layout = None if trace is None else trace_layout(plan.schedule, arch, trace)
@@ -95,6 +96,8 @@ def emit_program(
     config = plan.config
     if stress is not None:
         config = {**config, "kStressSeed": stress & 0x7FFFFFFF}
+    if stream_only:
+        config = {**config, "kWindow": config["kSlots"]}
     device = device_text(
         arch.device,
         table=plan.table is not None,

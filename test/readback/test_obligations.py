@@ -131,7 +131,10 @@ def test_an_access_under_a_guard_is_not_printed_without_it(placed: str) -> None:
 # ---- the device layer ----------------------------------------------------------------------------
 
 
-ACTS = r"asm volatile|receive_vector|receive_attended|\bbody\(|epilogue\(|warp_best|copy\(0\)|copies.start|send_to"
+ACTS = (
+    r"asm volatile|receive_vector|receive_attended|\bbody\(|epilogue\(|warp_best"
+    r"|copy\(0\)|copies.start|send_to"
+)
 """Where a primitive reads, writes or runs a lambda."""
 
 
