@@ -96,7 +96,6 @@ def test_wrong_logits_give_no_times(capsys, monkeypatch, without_torch, tmp_path
     ("arguments", "message"),
     [
         (["--shape=gpt"], "unknown shape 'gpt'; known: llama-3.2-1b, "),
-        (["--shape=qwen2.5-1.5b"], 'qwen2.5-1.5b: model_type "qwen2" is not supported'),
         (["--shape=tiny", "--contexts=64,513"], "context 513 is outside 1..512, what shape tiny"),
         (["--shape=tiny", "--contexts=64,x"], "'x' is not a whole number from 1 on"),
         (["--shape=tiny", "--alternatives=vllm"], "unknown alternative 'vllm'; known: eager,"),
