@@ -39,8 +39,9 @@ from amk.interpreters.numerics import chunk_bounds
 from amk.ir.expand import TaskLike, expand, schedule_of
 from amk.ir.location import location_of
 
-WINDOW_BYTES = 32 * 1024
-"""Weights in flight for each worker: enough for the full bandwidth, but packets still get by."""
+WINDOW_BYTES = 28 * 1024
+"""Weights in flight for each worker, at least: with less, memory is not busy all the time. Packets
+stand in line behind more."""
 MOST_SLOTS = 64
 
 
@@ -243,8 +244,8 @@ def choose_config(
 ) -> dict[str, int]:
     """The sizes of the ring and of shared memory, from the target's limits.
 
-    A slot holds the largest chunk; the ring takes the shared memory that is left; the window is the
-    number of chunks of mean size that make `WINDOW_BYTES`, but at least one of each producer.
+    A slot holds the largest chunk; the ring takes the shared memory that is left; the window is as
+    many chunks of each producer as make `WINDOW_BYTES` at their mean size, if the ring has as many.
     """
     chunks = [
         bound[1] - bound[0]
@@ -275,9 +276,9 @@ def choose_config(
     if not arch.is_gpu:
         return config
     config["kSlots"] = _slots(config, arch)
-    mean = max(1, weight // max(copies, 1))
-    producers = config["kProducers"]
-    config["kWindow"] = max(1, min(config["kSlots"], WINDOW_BYTES // mean) // producers) * producers
+    round_bytes = config["kProducers"] * max(1, weight // max(copies, 1))
+    rounds = -(-WINDOW_BYTES // round_bytes)
+    config["kWindow"] = min(config["kSlots"], rounds * config["kProducers"])
     return config
 
 

@@ -25,6 +25,8 @@ class Compiled:
     registers: int
     spilled: int
     """Bytes of spilled stores and loads of a thread."""
+    stack: int
+    """Bytes of local memory of a thread."""
 
 
 def nvcc(source: str, target: str, folder: Path, *, strict: bool = True) -> Compiled:
@@ -40,11 +42,14 @@ def nvcc(source: str, target: str, folder: Path, *, strict: bool = True) -> Comp
     report = result.stdout + result.stderr
     assert result.returncode == 0, report
     assert (folder / "program.cubin").stat().st_size > 0
-    registers, stores, loads = (
+    registers, stores, loads, stack = (
         [int(number) for number in re.findall(pattern, report)]
-        for pattern in (r"Used (\d+) registers", r"(\d+) bytes spill st", r"(\d+) bytes spill lo")
+        for pattern in (
+            *(r"Used (\d+) registers", r"(\d+) bytes spill st", r"(\d+) bytes spill lo"),
+            r"(\d+) bytes stack frame",
+        )
     )
-    return Compiled(max(registers), max(stores) + max(loads))
+    return Compiled(max(registers), max(stores) + max(loads), max(stack))
 
 
 def nvrtc(source: str, target: str) -> bytes:

@@ -21,7 +21,7 @@ struct Fiber {
 };
 
 // The first error of a launch; it ends with its code.
-enum Error { kNone, kDeadlock, kMisaligned, kOutside, kCopyLost, kOverrun, kClaimed };
+enum Error { kNone, kDeadlock, kMisaligned, kOutside, kCopyLost, kOverrun };
 
 struct Machine {
   std::vector<Fiber> fibers = std::vector<Fiber>(kThreads + 1);  // the last one is the outside
@@ -232,7 +232,6 @@ constexpr int kSliceBytes = 0, kScratchBytes = config::kScoreBytes;
 struct Block {
   alignas(128) unsigned char scratch[kScratchBytes];
 };
-inline int claims = 0;  // of the memory, by warps
 inline Block& block() {
   static Block b;
   return b;
@@ -249,15 +248,7 @@ struct Worker {
   void sync() { simt::block_barrier.wait(); }
   int lane() const { return thread & 31; }
   int warp() const { return thread >> 5; }
-  bool leader() const { return thread == 0; }
   unsigned char* slice() const { return block().scratch; }
-  void claim_memory(int warps) {
-    if (claims != 0) simt::fail(simt::kClaimed);
-    claims = warps;
-  }
-  void leave_memory() {
-    if (lane() == 0 && --claims < 0) simt::fail(simt::kClaimed);
-  }
   template <class Describe>
   bool give_up(Patience&, bool, Describe) {
     simt::yield();

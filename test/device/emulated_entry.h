@@ -33,7 +33,6 @@ int run(const Task* tasks, int count, float scale, unsigned seed) {
   const auto packets = [](auto tag, uint64_t* p) {
     return amk::Packets<decltype(tag)>{p, kEpoch, 0};
   };
-  amk::claims = 0;
   simt::launch(seed, [&](int thread) {
     amk::Worker w;
     for (const Task* t = tasks; t != tasks + count; ++t) {
@@ -49,7 +48,6 @@ int run(const Task* tasks, int count, float scale, unsigned seed) {
       }
     }
   });
-  if (amk::claims != 0) simt::fail(simt::kClaimed);
   const unsigned char* end = scratch + sizeof(amk::Block);
   if (std::any_of(simt::machine.tile_end, end, [](int byte) { return byte != 0xff; })) {
     simt::fail(simt::kOverrun);

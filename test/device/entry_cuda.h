@@ -19,7 +19,5 @@ AMK_DEVICE void feed(amk::Producer& p, const Buffers& b) {
 
 extern "C" __global__ void __launch_bounds__(amk::kThreads, 1)
     amk_run(Buffers buffers, const amk::Launch* launch, amk::Status* status) {
-  amk::run<Private>(
-      buffers, launch, status, [](amk::Worker& w, const Buffers& b) { compute(w, b); },
-      [](amk::Producer& p, const Buffers& b) { feed(p, b); });
+  amk::run<Private, compute, feed>(buffers, launch, status);
 }

@@ -118,7 +118,7 @@ CHANGES = {
     "unknown character": (r"w\.at\(5\);", "w.at(5); #", "the printer does not write '#' here"),
     "line that goes on": (r"(// task\.family @o) .*", r"\1 \\", "a line goes on in the next"),
     "cut off": (r"AMK_DEVICE void stream\((.|\n)*", "", "the functions are compute, stream"),
-    "end of file": (r"  amk::run<Private>\((.|\n)*", "", "ends in the middle of a construct"),
+    "end of file": (r"  amk::run<Private, (.|\n)*", "", "ends in the middle of a construct"),
 }
 
 

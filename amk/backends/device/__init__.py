@@ -103,7 +103,6 @@ SLICES = 8
 _STEP_COLUMNS = {"f32": 16, "bf16": 32}
 _VALUE_BYTES = {"f32": 4, "bf16": 2}
 _OPERAND_STEP_BYTES = 64
-_ROW_PIECES, _ROW_UNITS = 1, 3  # kRowPieces and kRowUnits of cuda/attention_rows.cuh
 
 
 def device_text(
@@ -175,9 +174,10 @@ def attention_bytes(dtype: str, head: int, group: int, units: int) -> int:
     fixed = group * _align(head, 4) * 4 + 2 * row
     tiles = 32 * units * (2 * row + 16)
     lanes = 1 << (row // 16 - 1).bit_length()  # that share a row
-    unit = 2 * _ROW_PIECES * (32 // lanes) * row if lanes <= 32 else 0
+    units, pieces = (3, 1) if row < 256 else (2, 2)
+    rows = 2 * units * pieces * (32 // lanes) * row
     part = group * (cache_row(head) + 4) * 4
-    return fixed + max(tiles, SLICES * max(_ROW_UNITS * unit, part))
+    return fixed + max(tiles, SLICES * max(rows, part))
 
 
 def shared_bytes(config: Mapping[str, int]) -> int:
@@ -186,7 +186,7 @@ def shared_bytes(config: Mapping[str, int]) -> int:
     size = _align(size, 128) + max(SLICES * config["kOperandBytes"], config["kScoreBytes"])
     size = _align(size, 16) + 4 * 4 * (4 * (SLICES * 8 + 8) + 3 * SLICES)  # reductions
     size = _align(size, 8) + 8 * (2 * config["kSlots"] + 4 + 1)  # barriers: ring, batches, end
-    size += 4 * (1 + 1 + 2)  # flag, claims, results of argmax
+    size += 4 * (1 + 2)  # flag, results of argmax
     return _align(_align(size, 16) + (config["kPrivateBytes"] or 16), 128)
 
 

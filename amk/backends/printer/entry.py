@@ -37,10 +37,7 @@ class Entry:
             writer.line(f"    {type_} {name},")
         with writer.block("    const amk::Launch* launch, amk::Status* status)"):
             self._buffers(writer)
-            writer.line("amk::run<Private>(")
-            writer.line("    b, launch, status,")
-            writer.line("    [&](amk::Worker& w, const Buffers& b) { compute(w, b); },")
-            writer.line("    [&](amk::Producer& w, const Buffers& b) { stream(w, b); });")
+            writer.line("amk::run<Private, compute, stream>(b, launch, status);")
 
     def _host(self, writer: Writer) -> None:
         head = (
@@ -51,9 +48,8 @@ class Entry:
             for number, (type_, name) in enumerate(self.parameters):
                 writer.line(f"const auto {name} = static_cast<{type_}>(arguments[{number}]);")
             self._buffers(writer)
-            writer.line("amk::run_host<Private>(")
-            writer.line("    amk::config::kWorkers, b, launch, status,")
-            writer.line("    [&](amk::Worker& w, const Buffers& b) { compute(w, b); });")
+            workers = "amk::config::kWorkers"
+            writer.line(f"amk::run_host<Private, compute>({workers}, b, launch, status);")
             writer.line("return static_cast<int>(status->code);")
 
     def _buffers(self, writer: Writer) -> None:

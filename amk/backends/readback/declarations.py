@@ -166,12 +166,8 @@ def _check_entry(entry: syntax.Function, arch: Arch, names: Names, struct: synta
     run = syntax.Call(
         0,
         0,
-        syntax.Template(0, 0, "amk::run", ("Private",)),
-        (
-            *(syntax.Name(0, 0, name) for name in ("b", "launch", "status")),
-            _agent("amk::Worker&", "compute"),
-            _agent("amk::Producer&", "stream"),
-        ),
+        syntax.Template(0, 0, "amk::run", ("Private", "compute", "stream")),
+        tuple(syntax.Name(0, 0, name) for name in ("b", "launch", "status")),
     )
     require(call == syntax.Evaluation(0, 0, run), call, "expected amk::run of both programs")
 
@@ -188,13 +184,6 @@ def _placed(type_: str, buffer: BufferFacts, arenas: Mapping[str, str]) -> synta
         syntax.Number(0, 0, str(offset)),
     )
     return syntax.Call(0, 0, syntax.Template(0, 0, "reinterpret_cast", (type_,)), (place,))
-
-
-def _agent(type_: str, function: str) -> syntax.Lambda:
-    """`[&](type& w, const Buffers& b) { function(w, b); }`."""
-    arguments = (syntax.Name(0, 0, "w"), syntax.Name(0, 0, "b"))
-    body = syntax.Evaluation(0, 0, syntax.Call(0, 0, syntax.Name(0, 0, function), arguments))
-    return syntax.Lambda(0, 0, (syntax.Parameter(0, 0, type_, "w"), BUFFERS), None, (body,))
 
 
 def loop_of(function: syntax.Function) -> tuple[syntax.Statement, ...]:

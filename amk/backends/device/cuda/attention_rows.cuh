@@ -1,13 +1,8 @@
 namespace amk {
 
-constexpr int kRowPieces = 1;  // of 16 bytes, of a unit's keys in a lane
-constexpr int kRowUnits = 3;   // of a warp in shared memory
-// Units that are copied before the query comes: more would delay the query of everybody.
-[[maybe_unused]] constexpr int kEarlyUnits = 1;
-
 // Attention by rows: kLanes lanes share a row, 16 bytes each, so a warp sees kAtOnce rows at once,
-// for all query heads. The rows of a split go round the warps in units; each warp has kRowUnits of
-// them in shared memory, copies the next one when it read one, and meets the others at the end.
+// for all query heads. The rows of a split go round the warps in units; each warp has kUnits of them
+// in shared memory, copies the next one when it read one, and meets the others at the end.
 template <class KV, int D, int G>
 struct RowsPlan : AttentionScratch<KV, D, G> {
   using Scratch = AttentionScratch<KV, D, G>;
@@ -20,12 +15,16 @@ struct RowsPlan : AttentionScratch<KV, D, G> {
                                 : kPieces <= 16 ? 16
                                                 : 32;
   static constexpr int kAtOnce = 32 / kLanes;
-  static constexpr int kUnitRows = kRowPieces * kAtOnce;
+  // Of short rows less is in shared memory, since tiles of them need less: the ring has the rest.
+  static constexpr bool kShort = Scratch::kRowBytes < 256;
+  static constexpr int kUnits = kShort ? 3 : 2;
+  static constexpr int kUnitPieces = kShort ? 1 : 2;  // of a lane, of keys and of values
+  static constexpr int kUnitRows = kUnitPieces * kAtOnce;
   static constexpr int kUnitBytes = 2 * kUnitRows * Scratch::kRowBytes;  // keys, then values
   static constexpr int kPartRow = Scratch::kRow + 4;  // values, largest score, weight
   static constexpr int kPartBytes = G * kPartRow * 4;
   static constexpr int kWarpBytes =
-      kRowUnits * kUnitBytes > kPartBytes ? kRowUnits * kUnitBytes : kPartBytes;
+      kUnits * kUnitBytes > kPartBytes ? kUnits * kUnitBytes : kPartBytes;
   static constexpr int kBytes = Scratch::kFixedBytes + kSlices * kWarpBytes;
 
   AMK_DEVICE static unsigned char* unit(int warp, int place) {
@@ -37,27 +36,33 @@ struct RowsPlan : AttentionScratch<KV, D, G> {
   }
 };
 
-// Copies units of old rows, of which unit u belongs to warp u % kSlices.
+// Copies the units of a warp, one after the other; unit u of a split belongs to warp u % kSlices.
 template <class Plan>
 struct UnitCopies {
-  const unsigned char *keys, *values;
-  int rows, lane, warp;
+  const unsigned char *keys, *values;  // this lane's first piece of the next unit
+  int left, lane, warp;                // rows of the split from the next unit on
 
-  AMK_DEVICE int first_row(int n) const { return (n * kSlices + warp) * Plan::kUnitRows; }
-  // Starts the copies of unit n of this warp, if there is one.
-  AMK_DEVICE void start(int n) const {
-    const int first = first_row(n);
-    const int count = rows - first < Plan::kUnitRows ? rows - first : Plan::kUnitRows;
-    const long offset = static_cast<long>(first) * Plan::kRowBytes;
-    unsigned char* to = Plan::unit(warp, n % kRowUnits);
+  AMK_DEVICE UnitCopies(const Worker& w, const void* key_cache, const void* value_cache, int rows)
+      : left(rows - w.warp() * Plan::kUnitRows), lane(w.lane()), warp(w.warp()) {
+    const int first = warp * Plan::kUnitRows * Plan::kRowBytes + lane * 16;
+    keys = static_cast<const unsigned char*>(key_cache) + first;
+    values = static_cast<const unsigned char*>(value_cache) + first;
+  }
+  // Starts the copies of the next unit, if there is one, to a place.
+  AMK_DEVICE void start(int place) {
+    constexpr int kHalf = Plan::kUnitBytes / 2;
+    const int bytes = left * Plan::kRowBytes < kHalf ? left * Plan::kRowBytes : kHalf;
+    unsigned char* to = Plan::unit(warp, place) + lane * 16;
 #pragma unroll
-    for (int i = 0; i < kRowPieces; ++i) {
-      const int at = (i * 32 + lane) * 16;
-      if (at >= count * Plan::kRowBytes) continue;
-      copy_16(to + at, keys + offset + at);
-      copy_16(to + Plan::kUnitBytes / 2 + at, values + offset + at);
+    for (int i = 0; i < Plan::kUnitPieces * 512; i += 512) {
+      if (i + lane * 16 >= bytes) continue;
+      copy_16(to + i, keys + i);
+      copy_16(to + kHalf + i, values + i);
     }
     commit_copies();
+    left -= kSlices * Plan::kUnitRows;
+    keys += kSlices * kHalf;
+    values += kSlices * kHalf;
   }
 };
 
@@ -65,7 +70,7 @@ struct UnitCopies {
 template <class KV, int D, int G, class Functions>
 struct RowSoftmax {
   using Plan = RowsPlan<KV, D, G>;
-  static constexpr int kElements = Plan::kElements;
+  static constexpr int kElements = Plan::kElements, kTogether = Plan::kUnitPieces;
   float query[G][kElements], out[G][kElements] = {};
   float top[G], weight[G] = {};
   int lane;
@@ -84,29 +89,30 @@ struct RowSoftmax {
   AMK_DEVICE int piece() const { return lane % Plan::kLanes; }
   AMK_DEVICE int row() const { return lane / Plan::kLanes; }
 
-  // Adds `count` rows of a unit.
+  // Adds a unit, all of it or the first `count` rows.
+  template <bool kAll>
   AMK_DEVICE void take(const unsigned char* keys, const unsigned char* values, int count) {
-    float score[kRowPieces][G];
+    float score[kTogether][G];
 #pragma unroll
-    for (int n = 0; n < kRowPieces; ++n) {
+    for (int n = 0; n < kTogether; ++n) {
       float key[kElements];
-      read(keys, n, count, key);
+      read(keys, n, kAll || there(n, count), key);
 #pragma unroll
       for (int g = 0; g < G; ++g) score[n][g] = dot(query[g], key);
     }
 #pragma unroll
     for (int o = Plan::kLanes / 2; o; o >>= 1) {
 #pragma unroll
-      for (int n = 0; n < kRowPieces; ++n) {
+      for (int n = 0; n < kTogether; ++n) {
 #pragma unroll
         for (int g = 0; g < G; ++g) score[n][g] += __shfl_xor_sync(kAllLanes, score[n][g], o);
       }
     }
-    weigh(score, count);
+    weigh<kAll>(score, count);
 #pragma unroll
-    for (int n = 0; n < kRowPieces; ++n) {
+    for (int n = 0; n < kTogether; ++n) {
       float value[kElements];
-      read(values, n, count, value);
+      read(values, n, kAll || there(n, count), value);
 #pragma unroll
       for (int g = 0; g < G; ++g) {
 #pragma unroll
@@ -145,13 +151,13 @@ struct RowSoftmax {
   }
 
  private:
-  // This lane's piece of row n * kAtOnce + row(); zeros where there is none.
-  AMK_DEVICE void read(const unsigned char* rows, int n, int count, float (&v)[kElements]) const {
-    const int place = n * Plan::kAtOnce + row();
-    const bool there = place < count && piece() < Plan::kPieces;
-    if (there) {
-      read_piece(reinterpret_cast<const KV*>(rows + place * Plan::kRowBytes + piece() * 16), v);
-    }
+  // Whether the row that this lane reads with its piece n is one of the first `count`.
+  AMK_DEVICE bool there(int n, int count) const { return n * Plan::kAtOnce + row() < count; }
+  // Piece n of this lane; zeros where there is none.
+  AMK_DEVICE void read(const unsigned char* rows, int n, bool there, float (&v)[kElements]) const {
+    const unsigned char* from = rows + (n * Plan::kAtOnce + row()) * Plan::kRowBytes + piece() * 16;
+    there = there && piece() < Plan::kPieces;
+    if (there) read_piece(reinterpret_cast<const KV*>(from), v);
 #pragma unroll
     for (int i = 0; i < kElements; ++i) {
       if (!there || (D % kElements != 0 && piece() * kElements + i >= D)) v[i] = 0.0f;
@@ -164,19 +170,29 @@ struct RowSoftmax {
     return sum;
   }
   // Makes weights of scores.
-  AMK_DEVICE void weigh(float (&score)[kRowPieces][G], int count) {
+  template <bool kAll>
+  AMK_DEVICE void weigh(float (&score)[kTogether][G], int count) {
+    float raised[G];
+    bool higher = false;
 #pragma unroll
     for (int g = 0; g < G; ++g) {
-      float raised = top[g];
+      raised[g] = top[g];
 #pragma unroll
-      for (int n = 0; n < kRowPieces; ++n) {
-        if (n * Plan::kAtOnce + row() < count) raised = larger(raised, score[n][g]);
+      for (int n = 0; n < kTogether; ++n) {
+        if (kAll || there(n, count)) raised[g] = larger(raised[g], score[n][g]);
       }
-      shrink(g, raised);
+      higher = higher || raised[g] > top[g];
+    }
+    if (__any_sync(kAllLanes, higher)) {  // less and less often
 #pragma unroll
-      for (int n = 0; n < kRowPieces; ++n) {
-        const bool there = n * Plan::kAtOnce + row() < count;
-        score[n][g] = there ? Functions::exp(score[n][g] - raised) : 0.0f;
+      for (int g = 0; g < G; ++g) shrink(g, raised[g]);
+    }
+#pragma unroll
+    for (int g = 0; g < G; ++g) {
+#pragma unroll
+      for (int n = 0; n < kTogether; ++n) {
+        const float weight_of_row = Functions::exp(score[n][g] - top[g]);
+        score[n][g] = kAll || there(n, count) ? weight_of_row : 0.0f;
         weight[g] += score[n][g];
       }
     }
@@ -232,44 +248,41 @@ AMK_DEVICE void attention_by_rows(Worker& w, Packets<Q> q, Packets<Q> k, Packets
   const int lane = w.lane(), warp = w.warp();
 
   w.sync();  // the scratch memory is free, and earlier tasks of this worker are done
-  const UnitCopies<Plan> copies{reinterpret_cast<const unsigned char*>(key_cache),
-                                reinterpret_cast<const unsigned char*>(value_cache), rows, lane,
-                                warp};
-#pragma unroll
-  for (int n = 0; n < kEarlyUnits; ++n) copies.start(n);
+  UnitCopies<Plan> copies(w, key_cache, value_cache, rows);
+  copies.start(0);  // more than one unit would delay the query of everybody
   KV* new_key = reinterpret_cast<KV*>(Plan::new_row());
   const long end = static_cast<long>(rows) * Plan::kRow;
   receive_attended<Plan, D, G>(w, q, k, v, own, new_key, new_key + Plan::kRow, key_cache + end,
                                value_cache + end);
-  // Until all copies are on their way, the memory is left to them: the ring has time after that.
-  const int units = (rows + Plan::kUnitRows - 1) / Plan::kUnitRows - kEarlyUnits * kSlices;
-  if (w.leader()) w.claim_memory(units < kSlices ? (units > 0 ? units : 0) : kSlices);
   w.sync();
-  bool claims = copies.first_row(kEarlyUnits) < rows;
-  const auto start = [&](int n) {
-    copies.start(n);
-    if (!claims || copies.first_row(n + 1) < rows) return;
-    w.leave_memory();
-    claims = false;
-  };
 #pragma unroll
-  for (int n = kEarlyUnits; n < kRowUnits; ++n) start(n);
+  for (int place = 1; place < Plan::kUnits; ++place) copies.start(place);
 
   RowSoftmax<KV, D, G, Functions> softmax(lane, scale);
-  int left = rows - warp * Plan::kUnitRows;
+  int left = rows - warp * Plan::kUnitRows, place = 0;
 #pragma unroll 1
-  for (int n = 0; left > 0; ++n, left -= kSlices * Plan::kUnitRows) {
-    wait_copies<kRowUnits - 1>();
+  for (; left >= Plan::kUnitRows; left -= kSlices * Plan::kUnitRows) {
+    wait_copies<Plan::kUnits - 1>();
     __syncwarp();
-    const unsigned char* keys = Plan::unit(warp, n % kRowUnits);
-    softmax.take(keys, keys + Plan::kUnitBytes / 2, left);
+    const unsigned char* keys = Plan::unit(warp, place);
+    softmax.template take<true>(keys, keys + Plan::kUnitBytes / 2, Plan::kUnitRows);
     __syncwarp();  // the unit was read
-    start(n + kRowUnits);
+    copies.start(place);
+    place = place + 1 < Plan::kUnits ? place + 1 : 0;
   }
-  if (own && warp == kSlices - 1) {
-    softmax.take(Plan::new_row(), Plan::new_row() + Plan::kRowBytes, 1);
+  wait_copies<0>();
+  __syncwarp();
+  // The rest of a unit, and the new row.
+  const unsigned char* keys = Plan::unit(warp, place);
+  const unsigned char* values = keys + Plan::kUnitBytes / 2;
+#pragma unroll 1
+  for (int turn = 0; turn < 2; ++turn) {
+    if (left > 0) softmax.template take<false>(keys, values, left);
+    keys = Plan::new_row(), values = keys + Plan::kRowBytes;
+    left = own && warp == kSlices - 1 ? 1 : 0;
   }
   softmax.meet();
+  __syncwarp();  // the results take the place of the units
   softmax.store(warp);
   w.sync();
 #pragma unroll 1

@@ -37,7 +37,6 @@ struct alignas(128) Block {
   uint64_t arrived[kBatchBuffers];  // of the warps at a batch
   uint64_t leaving;                 // the consumers have ended
   volatile uint32_t poisoned;  // a wait of this worker timed out, or another worker failed
-  volatile int claims;         // consumer warps to which the ring leaves the memory
   int chosen[2];               // results of argmax, by turns
   alignas(16) unsigned char state[config::kPrivateBytes > 0 ? config::kPrivateBytes : 16];
 };

@@ -2,8 +2,7 @@ namespace amk {
 
 // A producer warp: copies every kProducers-th stage of the worker into the ring, ahead of the
 // consumers. A slot is refilled after its consumer released it; at most kWindow copies are in
-// flight, since every small load and store of the block queues behind them, and none is requested while the
-// consumers claim the memory.
+// flight, since every small load and store of the block queues behind them.
 struct Producer {
   int id, iteration = -1;
   AMK_TRACE(ProducerTrace trace;)
@@ -22,8 +21,6 @@ struct Producer {
       if (!any_copier(barrier_done(&b.leaving, 0))) continue;
       left = true;
       return false;
-    }
-    while (any_copier(b.claims > 0)) {
     }
     AMK_TRACE(trace.end(trace.full);)
     AMK_TRACE(trace.begin();)

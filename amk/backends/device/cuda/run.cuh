@@ -2,10 +2,9 @@ namespace amk {
 
 // The body of the kernel: blocks of kThreads threads, one per worker, with shared_bytes() of
 // dynamic shared memory. compute(Worker&, buffers) runs on the consumer warps, feed(Producer&,
-// buffers) on the producers.
-template <class Private, class Buffers, class Compute, class Feed>
-AMK_DEVICE void run(const Buffers& buffers, const Launch* launch, Status* status, Compute compute,
-                    Feed feed) {
+// buffers) on the producers; as parameters of the template both are inlined, whatever their size.
+template <class Private, auto compute, auto feed, class Buffers>
+AMK_DEVICE void run(const Buffers& buffers, const Launch* launch, Status* status) {
   static_assert(sizeof(Private) <= sizeof(Block::state), "config::kPrivateBytes");
   Block& b = block();
   const int thread = threadIdx.x;
@@ -17,7 +16,6 @@ AMK_DEVICE void run(const Buffers& buffers, const Launch* launch, Status* status
   if (thread == 0) {
     barrier_init(&b.leaving, 1);
     b.poisoned = 0;
-    b.claims = 0;
   }
   publish_barriers();
   __syncthreads();

@@ -144,12 +144,6 @@ struct Worker {
     }
   }
 
-  // So many warps read something else that is large: no stages are requested until each has left.
-  AMK_DEVICE void claim_memory(int warps) { block().claims = warps; }
-  AMK_DEVICE void leave_memory() {
-    if (lane() == 0) atomicSub(const_cast<int*>(&block().claims), 1);
-  }
-
   // Batches: all warps write partial results, the last to arrive reduces them.
   AMK_DEVICE Reduction& reduction() const { return block().reductions[batch % kBatchBuffers]; }
 

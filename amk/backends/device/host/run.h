@@ -23,9 +23,9 @@ AMK_DEVICE void run_threads(int workers, Status* status,
 }
 
 // Runs the program: compute(Worker&, buffers) in one thread per worker.
-template <class Private, class Buffers, class Compute>
-AMK_DEVICE void run_host(int workers, const Buffers& buffers, const Launch* launch, Status* status,
-                         Compute compute) {
+template <class Private, auto compute, class Buffers>
+AMK_DEVICE void run_host(int workers, const Buffers& buffers, const Launch* launch,
+                         Status* status) {
   run_threads(workers, status, [&](int id, uint32_t spins) {
     const auto state = std::make_unique<Private>();
     Worker w(id, *launch, status, state.get(), spins);
