@@ -2,8 +2,9 @@
 
     python tools/sanitize.py [--tools memcheck racecheck] [--tokens 10] [--workers 3] [--arch sm_80]
 
-Float32 and bf16, a launch of several tokens each. Every distinct place that a tool reports is
-printed once, with how often it was reported; the exit status is 1 if there is any.
+Float32 and bf16, also with many old rows in a split; a launch of several tokens each. Every
+distinct place that a tool reports is printed once, with how often it was reported; the exit status
+is 1 if there is any.
 
 Every lane of a warp arrives at its barriers itself (`kArrivers`): racecheck takes an arrival of one
 lane, after __syncwarp, for one that the others have no part in. It does not follow copies of the
@@ -23,10 +24,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from xdsl.dialects.builtin import ModuleOp
 
 from amk.backends import emit_program
 from amk.backends.program import Program
+from amk.frontend.import_model import DtypeName
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -45,6 +46,14 @@ CONFIG = {
     "tie_word_embeddings": True,
     "torch_dtype": "float32",
 }
+CONTEXT = 64
+RUNS: tuple[tuple[DtypeName, str, int], ...] = (
+    ("f32", "", 3),
+    ("bf16", "", 3),
+    ("bf16", "splits=1 units=1", 40),
+)
+"""Storage type, options of `lower-to-tiles`, tokens of the prompt: in the last run, attention has so
+many old rows in one split that it takes them by rows."""
 REPORT = re.compile(
     r"========= (?:Error|Warning|Invalid|Program hit)[^\n]*(?:\n=========  [^\n]*)*"
 )
@@ -85,16 +94,28 @@ def write_model(folder: Path) -> None:
 
 
 def run_models(model: Path, arguments: argparse.Namespace) -> None:
-    import amk
-    import amk.runtime.model
+    from amk.bench.subject import prepare
+    from amk.frontend.checkpoint import open_checkpoint
+    from amk.runtime.build import PassOptions
+    from amk.runtime.model import CompiledModel
+    from amk.runtime.progress import silent
 
-    amk.runtime.model.emit_program = emit_checked
-    for dtype in ("f32", "bf16"):
-        with amk.compile(
-            model, arguments.arch, dtype, 64, arguments.workers, timeout=60.0
-        ) as compiled:
-            generated = list(compiled.generate([1, 2, 3], arguments.tokens))
-        print(f"{dtype}: {len(generated)} tokens, {generated[:8]}", flush=True)
+    checkpoint = open_checkpoint(model)
+    for dtype, tiles, prompt in RUNS:
+        prepared = prepare(
+            checkpoint,
+            arguments.arch,
+            dtype=dtype,
+            context=CONTEXT,
+            workers=arguments.workers,
+            options=PassOptions(tiles=tiles),
+            progress=silent,
+        )
+        program = with_every_arrival(emit_program(prepared.module, prepared.choice.target))
+        device = prepared.choice.load(program, prepared.module, prepared.weights, silent)
+        with CompiledModel(checkpoint, program, device, 60.0) as compiled:
+            generated = list(compiled.generate(range(1, prompt + 1), arguments.tokens))
+        print(f"{dtype} {tiles}: {len(generated)} tokens, {generated[:8]}", flush=True)
 
 
 def _place(report: str) -> str:
@@ -103,9 +124,8 @@ def _place(report: str) -> str:
     return "\n".join(dict.fromkeys(lines))
 
 
-def emit_checked(module: ModuleOp, target: str) -> Program:
+def with_every_arrival(program: Program) -> Program:
     """The program, with barriers that racecheck follows."""
-    program = emit_program(module, target)
     one, every = "constexpr int kArrivers = 1;", "constexpr int kArrivers = 32;"
     assert one in program.source
     return replace(program, source=program.source.replace(one, every))
