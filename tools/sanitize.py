@@ -52,8 +52,8 @@ RUNS: tuple[tuple[DtypeName, str, int], ...] = (
     ("bf16", "", 3),
     ("bf16", "splits=1 units=1", 40),
 )
-"""Storage type, options of `lower-to-tiles`, tokens of the prompt: in the last run, attention has so
-many old rows in one split that it takes them by rows."""
+"""Storage type, options of `lower-to-tiles`, tokens of the prompt: in the last run, attention has
+so many old rows in one split that it takes them by rows."""
 REPORT = re.compile(
     r"========= (?:Error|Warning|Invalid|Program hit)[^\n]*(?:\n=========  [^\n]*)*"
 )

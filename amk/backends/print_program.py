@@ -80,16 +80,17 @@ def emit_program(
     arch: Arch,
     *,
     stream_only: bool = False,
+    whole_ring: bool = False,
     trace: TraceWindow | None = None,
     stress: int | None = None,
 ) -> Program:
     """Print the schedule of a module (which must verify) for a target.
 
     With `stream_only`, its tasks are left out: weights are streamed in the same way, through the
-    same ring and from the same buffers, and thrown away. Nothing else wants the memory, so the
-    whole ring may be in flight. No schedule can be faster. With `trace`, the program records what
-    its workers do in those iterations of a launch. With `stress`, a seed, the threads of a host
-    program are delayed at random where they wait, send and signal.
+    same ring and from the same buffers, and thrown away. No schedule can be faster. With
+    `whole_ring`, the window is the whole ring. With `trace`, the program records what its workers
+    do in those iterations of a launch. With `stress`, a seed, the threads of a host program are
+    delayed at random where they wait, send and signal.
     """
     plan = resources(module, arch)
     layout = None if trace is None else trace_layout(plan.schedule, arch, trace)
@@ -97,7 +98,7 @@ def emit_program(
     config = plan.config
     if stress is not None:
         config = {**config, "kStressSeed": stress & 0x7FFFFFFF}
-    if stream_only:
+    if whole_ring:
         config = {**config, "kWindow": config["kSlots"]}
     device = device_text(
         arch.device,
@@ -146,7 +147,7 @@ def resources(module: ModuleOp, arch: Arch) -> Plan:
             _check_copies(family, buffers, arch)
     streams = _stream_layouts(families, buffers, arch)
     workers = schedule.workers.value.data
-    config = choose_config(workers, streams, buffers, [*families.values()], arch)
+    config = choose_config(schedule, workers, streams, buffers, [*families.values()], arch)
     return Plan(schedule, families, buffers, streams, config)
 
 
@@ -165,7 +166,7 @@ def _irregular_resources(
         check_rows(family, visible)
     streams = _stream_layouts(families, visible, arch, instances=1)
     printer = TablePrinter(schedule, owners, families, visible)
-    config = choose_config(printer.queues, streams, visible, [*families.values()], arch)
+    config = choose_config(schedule, printer.queues, streams, visible, [*families.values()], arch)
     return Plan(schedule, families, visible, streams, config, printer)
 
 
@@ -236,6 +237,7 @@ def _stream_layouts(
 
 
 def choose_config(
+    schedule: task.ScheduleOp,
     workers: int,
     streams: Mapping[str, StreamLayout],
     buffers: Mapping[str, Buffer],
@@ -246,6 +248,7 @@ def choose_config(
 
     A slot holds the largest chunk; the ring takes the shared memory that is left; the window is as
     many chunks of each producer as make `WINDOW_BYTES` at their mean size, if the ring has as many.
+    The schedule may say otherwise of ring and window.
     """
     chunks = [
         bound[1] - bound[0]
@@ -275,9 +278,10 @@ def choose_config(
     }
     if not arch.is_gpu:
         return config
-    config["kSlots"] = _slots(config, arch)
+    config["kSlots"] = _slots(schedule, config, arch)
     round_bytes = config["kProducers"] * max(1, weight // max(copies, 1))
-    rounds = -(-WINDOW_BYTES // round_bytes)
+    window = schedule.window.value.data if schedule.window else WINDOW_BYTES
+    rounds = -(-window // round_bytes)
     config["kWindow"] = min(config["kSlots"], rounds * config["kProducers"])
     return config
 
@@ -306,11 +310,19 @@ def _score_bytes(family: Family, buffers: Mapping[str, Buffer]) -> int:
     return max(sizes, default=0)
 
 
-def _slots(config: Mapping[str, int], arch: Arch) -> int:
-    """The most slots, in eights, that fit in a block's shared memory."""
-    for slots in range(MOST_SLOTS, 0, -SLICES):
-        if shared_bytes({**config, "kSlots": slots}) <= arch.shared_bytes:
-            return slots
+def _slots(schedule: task.ScheduleOp, config: Mapping[str, int], arch: Arch) -> int:
+    """As many slots as the schedule wants, or else the most, in eights, that fit in a block."""
+    wanted = schedule.ring.value.data if schedule.ring else MOST_SLOTS
+    for slots in range(wanted, 0, -SLICES):
+        if shared_bytes({**config, "kSlots": slots}) > arch.shared_bytes:
+            continue
+        if schedule.ring and (slots != wanted or wanted % SLICES):
+            raise AmkError(
+                f"a ring of {wanted} slots is not a multiple of {SLICES} that fits in the shared"
+                f" memory of a block on {arch.name}: take {slots - slots % SLICES} or fewer",
+                location=location_of(schedule),
+            )
+        return slots
     needed = shared_bytes({**config, "kSlots": SLICES})
     raise AmkError(
         f"the smallest ring needs {needed} bytes of shared memory, a block on {arch.name} has "

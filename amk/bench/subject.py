@@ -120,8 +120,13 @@ class Subject:
         program = emit_program(module, choice.target)
         self.device = choice.load(program, module, weights, progress)
         self.loading_peak_bytes = self.device.peak_bytes
-        stream = emit_program(module, choice.target, stream_only=True)
-        self._stream: Device = type(self.device)(stream, shared=self.device)
+        self._streams: list[Device] = [
+            type(self.device)(
+                emit_program(module, choice.target, stream_only=True, whole_ring=whole_ring),
+                shared=self.device,
+            )
+            for whole_ring in (False, True)
+        ]
         self.model = CompiledModel(
             checkpoint, program, self.device, TIMEOUT_SECONDS[self.device.name]
         )
@@ -158,16 +163,23 @@ class Subject:
         return self.device.program.stream_bytes + attended * self.kv_bytes
 
     def time_stream(self, repeats: int) -> Times:
-        """Time per token of launches that stream the weights and throw them away."""
-        return Times.of(self._stream_seconds() for _ in range(repeats))
+        """Time per token of launches that stream the weights and throw them away.
 
-    def _stream_seconds(self) -> float:
+        The faster of two ways: with the window of the program, and with the whole ring in flight.
+        """
+        ways = [
+            Times.of(self._stream_seconds(stream) for _ in range(repeats))
+            for stream in self._streams
+        ]
+        return min(ways, key=lambda times: times.median)
+
+    def _stream_seconds(self, stream: Device) -> float:
         timeout = TIMEOUT_SECONDS[self.device.name]
-        self._stream.start(Launch(0, MOST_TOKENS, 0, round(timeout * 1000), 0))
-        status = self._stream.finish(timeout * MOST_TOKENS)
+        stream.start(Launch(0, MOST_TOKENS, 0, round(timeout * 1000), 0))
+        status = stream.finish(timeout * MOST_TOKENS)
         if status is None or status.code != 0:
             raise AmkError(f"the launch that only streams failed: {status}")
-        return self._stream.seconds() / MOST_TOKENS
+        return stream.seconds() / MOST_TOKENS
 
     def copy_bandwidth(self, repeats: int) -> float:
         """GB/s of the fastest of some large copies within the memory, read and written bytes."""
@@ -183,7 +195,8 @@ class Subject:
 
     def close(self) -> None:
         """Free the memory of the device."""
-        self._stream.close()
+        for stream in self._streams:
+            stream.close()
         self.model.close()
 
 

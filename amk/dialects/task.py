@@ -61,6 +61,9 @@ class ScheduleOp(IRDLOperation):
       task.family @fill for i in 2 on i args [out @x[16 * i : 16 * i + 16] use 0]
     }
     ```
+
+    Of a GPU, `ring` is how many slots for weights a worker has, and `window` how many bytes of
+    weights it has requested at a time, at least; without them the printer chooses.
     """
 
     name = "task.schedule"
@@ -71,6 +74,8 @@ class ScheduleOp(IRDLOperation):
     eos = opt_prop_def(DenseArrayBase)
     vocab = opt_prop_def(IntegerAttr)
     iterations = opt_prop_def(IntegerAttr)
+    ring = opt_prop_def(IntegerAttr)
+    window = opt_prop_def(IntegerAttr)
     body = region_def("single_block")
 
     traits = traits_def(NoTerminator(), SymbolOpInterface(), SymbolTable())
@@ -103,6 +108,9 @@ class ScheduleOp(IRDLOperation):
             raise VerifyException("a schedule needs at least one worker")
         if self.iterations is not None and self.iterations.value.data <= 0:
             raise VerifyException("iterations must be positive; leave it out for any number")
+        for name, size in (("ring", self.ring), ("window", self.window)):
+            if size is not None and size.value.data <= 0:
+                raise VerifyException(f"{name} must be positive; leave it out to have it chosen")
 
 
 @irdl_op_definition

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import MemRefType, ModuleOp, StringAttr
+from xdsl.dialects.builtin import IntegerAttr, MemRefType, ModuleOp, StringAttr, i64
 from xdsl.ir import Attribute, Block, Region
 from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
@@ -363,7 +363,8 @@ class LowerToTasksPass(ModulePass):
 
     Options: `workers`, the number of persistent workers (one thread block each); a model whose
     largest phase within a layer has fewer tiles gets that many. `even`: take as many fewer as
-    leave no phase slower, since the tiles are then dealt more evenly.
+    leave no phase slower, since the tiles are then dealt more evenly. `ring` and `window`: those of
+    the schedule, for a printer that would choose others.
     """
 
     name = "lower-to-tasks"
@@ -372,6 +373,8 @@ class LowerToTasksPass(ModulePass):
 
     workers: int = 132
     even: bool = False
+    ring: int | None = None
+    window: int | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         if self.workers < 1:
@@ -381,6 +384,11 @@ class LowerToTasksPass(ModulePass):
             raise AmkError(f"lower-to-tasks needs one tile.program, the module has {len(programs)}")
         program = programs[0]
         schedule = Lowering(op, program, self.workers, even=self.even).run()
+        for name, size in (("ring", self.ring), ("window", self.window)):
+            if size is not None and size < 1:
+                raise AmkError(f"lower-to-tasks: {name} must be positive, got {size}")
+            if size is not None:
+                schedule.properties[name] = IntegerAttr(size, i64)
         op.body.block.insert_op_before(schedule, program)
         program.detach()
         program.erase()

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from compilers import GPUS, needs_nvcc, nvcc, nvrtc
 from models import LLAMA_1B, SMOLLM2, Model, model
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, i64
 
 from amk.backends import emit, emit_program
 from amk.backends.arch import ARCHS
 from amk.backends.program import Program
 from amk.bench.shapes import SHAPES
 from amk.errors import AmkError
+from amk.ir.expand import schedule_of
 
 REAL = {
     "smollm2 f32": model(SMOLLM2, seed=None, context=2048),
@@ -113,6 +114,23 @@ def test_real_shapes_fit_into_shared_memory(name: str, target: str) -> None:
     if config["kSlots"] < 64:
         assert program.shared_bytes + 8 * config["kSlotBytes"] > arch.shared_bytes
     assert f"constexpr int kSlots = {config['kSlots']};" in program.source
+
+
+def test_a_schedule_may_choose_its_ring_and_window() -> None:
+    module = REAL["smollm2 bf16"].task_module(128)
+    schedule = schedule_of(module)
+    schedule.properties["ring"] = IntegerAttr(16, i64)
+    schedule.properties["window"] = IntegerAttr(6000, i64)
+    config = emit_program(module, "sm_90").config
+    # A stage has 1,314 bytes on the average, and there are four producers.
+    assert (config["kSlots"], config["kWindow"]) == (16, 8)
+    del schedule.properties["window"]
+    assert emit_program(module, "sm_90").config["kWindow"] == 16  # as much as the ring holds
+    for ring, most in ((20, 16), (800, 64)):
+        schedule.properties["ring"] = IntegerAttr(ring, i64)
+        message = f"ring of {ring} slots is not a multiple of 8 .* on sm_90: take {most} or fewer"
+        with pytest.raises(AmkError, match=message):
+            emit_program(module, "sm_90")
 
 
 def test_a_shape_that_one_block_cannot_hold_is_refused() -> None:

@@ -29,8 +29,7 @@ def programs(target: str):
 def test_streams_the_same_bytes_through_the_same_ring(target):
     normal, stream = programs(target)
     assert stream.buffers == normal.buffers
-    # Nothing but the stream wants the memory: there is no window.
-    assert stream.config == {**normal.config, "kWindow": normal.config["kSlots"]}
+    assert stream.config == normal.config
     assert stream.shared_bytes == normal.shared_bytes
     calls = re.compile(r"amk::(\w+)(?:<.*>)?\(w, (amk::Stream<.*\})\);")
     copied = [(name, what) for name, what in calls.findall(stream.source) if name == "stream"]

@@ -1,6 +1,14 @@
 // What the verifiers and parsers of the task dialect refuse, and in which words.
 // RUN: amk-opt %s --split-input-file --verify-diagnostics
 
+// A ring has slots.
+// expected-error @below {{ring must be positive; leave it out to have it chosen}}
+task.schedule @s attributes {workers = 1 : i64, ring = 0 : i64} {
+  task.counter @c
+}
+
+// -----
+
 // A schedule has workers.
 // expected-error @below {{a schedule needs at least one worker}}
 task.schedule @s attributes {workers = 0 : i64} {
