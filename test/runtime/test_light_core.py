@@ -12,7 +12,7 @@ from amk.runtime.toolchain import find_cxx
 
 SCRIPT = """
 import sys
-for name in ("torch", "transformers", "accelerate", "cupy"):
+for name in ("torch", "transformers", "accelerate", "cupy", "lark"):
     sys.modules[name] = None  # importing it fails
 import amk
 from amk.backends import emit
