@@ -55,7 +55,7 @@ def _diagnostic(schedule: ScheduleOp, finding: Finding) -> Diagnostic:
 def _check_resources(module: ModuleOp, arch: str) -> None:
     # Imported late: the schedule alone can be verified without a backend.
     from amk.backends.arch import ARCHS, HOST, arch_of
-    from amk.backends.print_program import resources
+    from amk.backends.plan import resources
 
     if arch != HOST.name and arch not in ARCHS:
         raise AmkError(f"unknown architecture '{arch}'; known: {', '.join([*ARCHS, HOST.name])}")

@@ -9,7 +9,7 @@ import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
 from amk.backends.arch import ARCHS
-from amk.backends.print_program import resources
+from amk.backends.plan import resources
 from amk.backends.readback import syntax
 from amk.backends.readback.cases import CasesReader
 from amk.backends.readback.declarations import (
