@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,6 +44,33 @@ FORMS = {"": 0, "bf16": 1, "packet": 2, "bf16 packet": 3, "host": 4, "host_packe
 DEEPEST = 8
 """Numbers that the device layer holds while it computes an expression."""
 NONE = -1
+
+
+class Operation(IntEnum):
+    """The operations of an expression in postfix form: `amk::Operation`."""
+
+    END = 0
+    CONSTANT = 1
+    SCALAR = 2
+    ITERATION = 3
+    TIMES = 4
+    PLUS = 5
+    FLOORDIV = 6
+    MOD = 7
+
+
+BARE = (Operation.ITERATION, Operation.PLUS)
+"""Operations whose number means nothing, and is 0."""
+OPERANDS = {Operation.TIMES: 1, Operation.PLUS: 2, Operation.FLOORDIV: 1, Operation.MOD: 1}
+"""How many results an operation takes from the stack, if any."""
+
+
+class Ranged(NamedTuple):
+    """An expression, with the smallest and the largest value that it can have."""
+
+    expr: Expr
+    lo: int
+    hi: int
 
 
 @dataclass(frozen=True)
@@ -84,13 +113,13 @@ class Printed:
         return [expr for expr, _, _ in self._code]
 
     @cached_property
-    def _code(self) -> list[tuple[Expr, int, int]]:
-        """The expressions, with their smallest and largest values."""
+    def _code(self) -> list[Ranged]:
+        """The expressions, in the order of their numbers."""
         starts = self.numbers("kExpressions")[:, 0].tolist()
         code = self.numbers("kCode", 2 if len(self.tables["kCode"].numbers) > 1 else 1)
         if len(code.reshape(-1)) == 1:
             return []
-        expressions: list[tuple[Expr, int, int]] = []
+        expressions: list[Ranged] = []
         place = 0
         for start in starts:
             at = self.tables["kExpressions"]
@@ -100,49 +129,57 @@ class Printed:
         require(place == len(code), self.tables["kCode"], "there is code of no expression")
         return expressions
 
-    def _decoded(self, code: np.ndarray, place: int) -> tuple[tuple[Expr, int, int], int]:
-        """The expression of the postfix code from `place` on, and where the code after it is."""
+    def _decoded(self, code: np.ndarray, first: int) -> tuple[Ranged, int]:
+        """The expression of the postfix code from `first` on, and where the code after it is."""
         node = self.tables["kCode"]
-        stack: list[tuple[Expr, int, int]] = []
         require(len(self.expected.table.scalars) <= 1, node, "a launch passes one scalar")
-        scalars = {scalar.step - 1: scalar for scalar in self.expected.table.scalars}
-        while True:
-            require(place < len(code), node, "an expression does not end")
-            kind, number = code[place].tolist()
-            place += 1
-            if kind == 0:
+        stack: list[Ranged] = []
+        for place in range(first, len(code)):
+            operation, number = code[place].tolist()
+            if operation == Operation.END:
                 require(number == 0, node, "the end of an expression has no number")
-                break
-            bare = kind not in (3, 5) or number == 0
-            require(bare, node, "an operation without a number has one")
-            needed = {5: 2}.get(kind, 0 if kind <= 3 else 1)
-            require(0 < kind <= 7 and len(stack) >= needed, node, "this is no expression")
-            if kind == 1:
-                stack.append((Expr.const(number), number, number))
-            elif kind == 2:
-                require(number in scalars, node, "no scalar advances like this")
-                scalar = scalars[number]
-                stack.append((Expr.var(scalar.name), scalar.lo, scalar.hi - 1))
-            elif kind == 3:
-                stack.append((Expr.var(ITERATION), *self.expected.iterations))
-            elif kind == 5:
-                right, left = stack.pop(), stack.pop()
-                stack.append((left[0] + right[0], left[1] + right[1], left[2] + right[2]))
-            else:
-                expr, lo, hi = stack.pop()
-                require(kind == 4 or number > 0, node, "a division by no positive number")
-                if kind == 4:
-                    low, high = sorted((lo * number, hi * number))
-                    stack.append((expr * number, low, high))
-                elif kind == 6:
-                    stack.append((expr // number, lo // number, hi // number))
-                else:
-                    stack.append((expr % number, 0, number - 1))
-            _, lo, hi = stack[-1]
-            require(INT[0] <= lo and hi <= INT[1], node, "an expression may not fit into an int")
+                require(len(stack) == 1, node, "an expression gives one number")
+                return stack[0], place + 1
+            kept = max(0, len(stack) - OPERANDS.get(operation, 0))
+            result = self._result(operation, number, stack[kept:])
+            fits = INT[0] <= result.lo and result.hi <= INT[1]
+            require(fits, node, "an expression may not fit into an int")
+            stack[kept:] = [result]
             require(len(stack) <= DEEPEST, node, f"an expression needs more than {DEEPEST} numbers")
-        require(len(stack) == 1, node, "an expression gives one number")
-        return stack[0], place
+        return fail(node, "an expression does not end")
+
+    def _result(self, operation: int, number: int, operands: list[Ranged]) -> Ranged:
+        """What an operation puts on the stack in place of its operands."""
+        node = self.tables["kCode"]
+        bare = operation not in BARE or number == 0
+        require(bare, node, "an operation without a number has one")
+        match operation, operands:
+            case Operation.CONSTANT, []:
+                return Ranged(Expr.const(number), number, number)
+            case Operation.SCALAR, []:
+                return self._scalar(number)
+            case Operation.ITERATION, []:
+                return Ranged(Expr.var(ITERATION), *self.expected.iterations)
+            case Operation.TIMES, [(expr, lo, hi)]:
+                return Ranged(expr * number, *sorted((lo * number, hi * number)))
+            case Operation.PLUS, [left, right]:
+                return Ranged(left.expr + right.expr, left.lo + right.lo, left.hi + right.hi)
+            case Operation.FLOORDIV | Operation.MOD, [_] if number <= 0:
+                return fail(node, "a division by no positive number")
+            case Operation.FLOORDIV, [(expr, lo, hi)]:
+                return Ranged(expr // number, lo // number, hi // number)
+            case Operation.MOD, [(expr, _, _)]:
+                return Ranged(expr % number, 0, number - 1)
+            case _:
+                return fail(node, "this is no expression")
+
+    def _scalar(self, more: int) -> Ranged:
+        """The run-time scalar, which advances by one and `more` with each iteration."""
+        node = self.tables["kCode"]
+        scalars = {scalar.step - 1: scalar for scalar in self.expected.table.scalars}
+        require(more in scalars, node, "no scalar advances like this")
+        scalar = scalars[more]
+        return Ranged(Expr.var(scalar.name), scalar.lo, scalar.hi - 1)
 
     @cached_property
     def comparer(self) -> Comparer:
