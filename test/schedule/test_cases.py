@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -270,3 +271,34 @@ def test_verdicts_agree_with_all_starts_one_by_one() -> None:
         assert kinds == {min(alone, key=KINDS.index, default="")}
         seen[min(kinds)] = seen.get(min(kinds), 0) + 1
     assert len(seen) > 3, seen
+
+
+def _exchange(rows: Callable[[Expr], slice]) -> ScheduleTable:
+    """One worker appends rows to a cache that another one reads; packets order them, no counter."""
+    s = Schedule(workers=2, iterations=None)
+    p = s.scalar("p", 0, 64)
+    cache = s.buffer("cache", shape=(65, 4), dtype="f32", kind="state", initial=True)
+    there, back = s.packets("there", (1,)), s.packets("back", (1,))
+    s.task("append", worker=0, writes=[cache[p : p + 1, :], there[0:1]])
+    s.task("read", worker=1, reads=[cache[rows(p), :], there[0:1]], writes=[back[0:1]])
+    s.task("done", worker=0, reads=[back[0:1]])
+    return s.table()
+
+
+@pytest.mark.parametrize("memory", [20_000, 2 << 30])
+def test_a_race_is_found_although_its_accesses_may_meet_further_apart(memory: int) -> None:
+    verdict = verify(_exchange(lambda p: slice(0, p + 1)), memory=memory)
+    assert verdict.kind == "race"
+    assert "through packets alone" in verdict.message
+
+
+def test_what_reaches_further_than_memory_is_not_decided_without_a_race() -> None:
+    # A row is read in the iteration before the one that overwrites it: an order that packets give.
+    ahead = _exchange(lambda p: slice(p + 1, p + 2))
+    assert verify(ahead).ok
+    verdict = verify(ahead, memory=20_000)
+    assert verdict.kind == "resource"
+    assert (
+        "the verifier cannot decide: accesses that only packets order may meet" in verdict.message
+    )
+    assert "there is no race within" in verdict.message

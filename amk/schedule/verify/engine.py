@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -49,6 +49,17 @@ class Result:
     decided: bool = True
     runs: bool = False
     bounded: bool = False
+
+
+class TooFarError(TooLargeError):
+    """Accesses of a case may meet more iterations apart than fit into memory."""
+
+    def __init__(self, case: Case, skew: int, span: int, most: int) -> None:
+        super().__init__(
+            f"accesses that only packets order may meet {span} iterations apart; there is no race "
+            f"within {most}, and no more fit into memory"
+        )
+        self.case, self.skew = case, skew
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +122,7 @@ class Examiner:
 
     def _every_conflict(self, cases: Iterable[Case], bounded: bool) -> Result:
         worst = Result()
+        too_far: list[TooFarError] = []
         for case in cases:
             if self.all_errors:
                 worst.findings += self.conflicts(case).findings
@@ -118,7 +130,11 @@ class Examiner:
             if worst.findings and worst.findings[0].kind == "race":
                 result = Result(self._unrolled(case)[2])
             else:
-                result = self.conflicts(case)
+                try:
+                    result = self.conflicts(case)
+                except TooFarError as error:
+                    too_far.append(error)
+                    continue
             worst.skew = max(worst.skew, result.skew)
             kinds = [KINDS.index(r.findings[0].kind) for r in (worst, result) if r.findings]
             if result.findings and kinds[-1] < min(kinds[:-1], default=len(KINDS)):
@@ -126,7 +142,28 @@ class Examiner:
             kind = worst.findings[0].kind if worst.findings else ""
             if kind == "unbounded-skew" or (kind == "race" and bounded):
                 return worst
+        if too_far and all(f.kind == "undefined-read" for f in worst.findings):
+            worst.findings = self._near_race(too_far)
         return worst
+
+    def _near_race(self, too_far: Sequence[TooFarError]) -> list[Finding]:
+        """A race of cases that reach further than memory does, within what fits into it.
+
+        Raises `TooFarError` if there is none.
+        """
+        length, longest = ATTEMPTS, self.longest
+        while length < self.most:
+            length = min(self.most, 2 * length)
+            for error in too_far:
+                window, _ = self._window(error.case, min(length, error.case.remaining))
+                near = length - error.skew
+                if window is None or near < 1:
+                    continue
+                result = self._judge(error.case, window, near, error.skew)
+                if result is not None and result.findings and result.findings[0].kind == "race":
+                    self.longest = longest
+                    return result.findings
+        raise too_far[0]
 
     def conflicts(self, case: Case) -> Result:
         """Skew, races and undefined reads of a case in which every iteration runs."""
@@ -141,10 +178,7 @@ class Examiner:
         span = min(case.remaining, skew + 2 + reach(self.table, case.remaining))
         needed = min(case.remaining, span + skew)
         if needed > max(self.most, length):
-            raise TooLargeError(
-                f"accesses that only packets order may meet {span} iterations apart, and no more "
-                f"than {self.most} fit into memory"
-            )
+            raise TooFarError(case, skew, span, self.most)
         if needed > length:
             window, found = self._window(case, needed)
             if window is None:
