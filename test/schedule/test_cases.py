@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 from amk.schedule import Expr, Schedule, ScheduleTable, TableBuilder
+from amk.schedule.explicit import Region
 from amk.schedule.verify import KINDS, breakpoints, verify
 from amk.schedule.verify.breakpoints import Comparisons, meet
 from amk.schedule.verify.cases import case_keys, changeable
+from amk.schedule.verify.far import distance
 from amk.schedule.verify.scalars import States, StateSpace
 
 
@@ -273,32 +276,98 @@ def test_verdicts_agree_with_all_starts_one_by_one() -> None:
     assert len(seen) > 3, seen
 
 
-def _exchange(rows: Callable[[Expr], slice]) -> ScheduleTable:
-    """One worker appends rows to a cache that another one reads; packets order them, no counter."""
-    s = Schedule(workers=2, iterations=None)
+def _exchange(rows: Callable[[Expr], slice], *, seen: bool = False) -> ScheduleTable:
+    """One worker appends rows to a cache that another one reads, ordered by packets; if `seen`, a
+    third one reads all rows there are, which a counter makes visible to it."""
+    s = Schedule(workers=3, iterations=None)
     p = s.scalar("p", 0, 64)
-    cache = s.buffer("cache", shape=(65, 4), dtype="f32", kind="state", initial=True)
-    there, back = s.packets("there", (1,)), s.packets("back", (1,))
-    s.task("append", worker=0, writes=[cache[p : p + 1, :], there[0:1]])
-    s.task("read", worker=1, reads=[cache[rows(p), :], there[0:1]], writes=[back[0:1]])
-    s.task("done", worker=0, reads=[back[0:1]])
+    cache = s.buffer("cache", shape=(70, 4), dtype="f32", kind="state", initial=True)
+    there, back, done = s.packets("there", (1,)), s.packets("back", (2,)), s.counter("done")
+    s.task("append", 0, writes=[cache[p : p + 1, :], there[0:1]], signals=[(done, 1)])
+    s.task("read", 1, reads=[cache[rows(p), :], there[0:1]], writes=[back[0:1]])
+    all_rows = [cache[0 : p + 1, :]] if seen else []
+    s.task("look", 2, reads=all_rows, waits=[(done, 1)], writes=[back[1:2]])
+    s.task("done", 0, reads=[back[0:2]])
     return s.table()
 
 
-@pytest.mark.parametrize("memory", [20_000, 2 << 30])
+MEMORIES = [20_000, 2 << 30]
+"""Bytes for some twenty iterations, and for all of them."""
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
 def test_a_race_is_found_although_its_accesses_may_meet_further_apart(memory: int) -> None:
     verdict = verify(_exchange(lambda p: slice(0, p + 1)), memory=memory)
     assert verdict.kind == "race"
     assert "through packets alone" in verdict.message
 
 
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("ahead", [1, 3, 5])
+def test_accesses_that_meet_only_nearby_are_decided(memory: int, ahead: int) -> None:
+    # A row is read some iterations before it is overwritten: an order that packets give.
+    assert verify(_exchange(lambda p: slice(p + ahead, p + ahead + 1)), memory=memory).ok
+    # The row that was written just before: packets do not make it visible.
+    behind = _exchange(lambda p: slice(p, p + ahead))
+    assert verify(behind, memory=memory).kind == "race"
+
+
 def test_what_reaches_further_than_memory_is_not_decided_without_a_race() -> None:
-    # A row is read in the iteration before the one that overwrites it: an order that packets give.
-    ahead = _exchange(lambda p: slice(p + 1, p + 2))
-    assert verify(ahead).ok
-    verdict = verify(ahead, memory=20_000)
+    seen = _exchange(lambda p: slice(p + 1, p + 2), seen=True)
+    assert verify(seen).ok
+    verdict = verify(seen, memory=MEMORIES[0])
     assert verdict.kind == "resource"
     assert (
         "the verifier cannot decide: accesses that only packets order may meet" in verdict.message
     )
     assert "there is no race within" in verdict.message
+
+
+def test_the_distance_at_which_queues_still_meet() -> None:
+    assert distance(_exchange(lambda p: slice(p + 5, p + 6)), 100) == 1
+    assert distance(_exchange(lambda p: slice(p, p + 6)), 100) == 1
+    for behind, apart in ((1, 2), (2, 4), (3, 4), (4, 8), (20, 32)):
+        table = _exchange(lambda p, n=behind: slice(p - n, p))
+        assert distance(table, 100) == apart, behind
+        assert distance(table, behind) is None
+    assert distance(_exchange(lambda p: slice(p % 4, p % 4 + 1)), 50) is None
+    # Row 7 is written once: after 57 iterations at the latest nobody comes again.
+    assert distance(_exchange(lambda p: slice(7, 8)), 100) == 64
+
+
+def _random_exchange(rng: random.Random) -> ScheduleTable:
+    """Two or three workers that hand packets round, and read and write rows of one cache."""
+    workers = rng.choice([2, 3])
+    s = Schedule(workers=workers, iterations=None)
+    p = s.scalar("p", 0, rng.choice([12, 20, 30]), rng.choice([1, 1, 1, 2]))
+    cache = s.buffer("cache", shape=(60,), dtype="f32", kind="state", initial=True)
+    packets = [s.packets(f"packet{i}", (1,)) for i in range(workers)]
+    done, counted = s.counter("done"), rng.random() < 0.4
+
+    def rows() -> Region:
+        first = rng.choice([p * rng.choice([0, 1, 1]), p // rng.choice([2, 4])]) + rng.randint(0, 6)
+        region = cache[first : first + rng.randint(1, 3) if rng.random() < 0.7 else p + 7]
+        guarded = rng.random() < 0.25
+        return region.when((p - rng.randint(0, 2)) % rng.choice([2, 3])) if guarded else region
+
+    for i in range(workers):
+        reads = [packets[i - 1][0:1]] if i else []
+        writes = [packets[i][0:1], *([rows()] if i == 0 or rng.random() < 0.3 else [])]
+        reads += [rows()] if rng.random() < 0.8 else []
+        signals = [(done, 1)] if counted and i == 0 else []
+        waits = [(done, 1)] if counted and i == 1 else []
+        s.task(f"task{i}", i, reads=reads, writes=writes, signals=signals, waits=waits)
+    s.task("end", 0, reads=[packets[-1][0:1]])
+    return s.table()
+
+
+def test_with_less_memory_fewer_schedules_are_decided_but_none_differently() -> None:
+    kinds: Counter[tuple[str, str]] = Counter()
+    for seed in range(300):
+        table = _random_exchange(random.Random(seed))
+        with_all, with_less = verify(table).kind, verify(table, memory=9000).kind
+        assert with_less in (with_all, "resource"), f"seed {seed}: {with_less}, not {with_all}"
+        kinds[with_all, with_less] += 1
+    assert kinds["", ""] > 50
+    assert kinds["race", "race"] > 100
+    assert 0 < kinds["", "resource"] + kinds["race", "resource"] < 30

@@ -11,6 +11,7 @@ from amk.schedule.table import ScheduleTable
 from amk.schedule.verify import defined, explain
 from amk.schedule.verify.agents import free_queue
 from amk.schedule.verify.cases import Case, concrete, reach
+from amk.schedule.verify.far import distance
 from amk.schedule.verify.flow import Body, Flow, greedy, unroll
 from amk.schedule.verify.links import Accesses, Links, Sweep, packet_links, plain_links, sweep
 from amk.schedule.verify.memory import Boxes, Memory, cut
@@ -100,6 +101,7 @@ class Examiner:
         self.most = max(ATTEMPTS, memory // _bytes(table))
         self.longest = 0
         self.share = 1
+        self._known_apart: tuple[int | None] | None = None
 
     def every(self, cases: Callable[[int], Iterable[Case]], known: Result) -> Result:
         """Examines all cases; `cases(n)` lists those that n iterations can tell apart.
@@ -146,6 +148,18 @@ class Examiner:
             worst.findings = self._near_race(too_far)
         return worst
 
+    def _apart(self) -> int | None:
+        """From how many iterations on no two queues touch the same bytes of memory that moves, if
+        windows of so many fit into memory."""
+        if self._known_apart is None:
+            try:
+                # An order is certain after the skew, which has had to fit already.
+                found = distance(self.table, self.most // 4)
+            except TooLargeError:
+                found = None
+            self._known_apart = (found,)
+        return self._known_apart[0]
+
     def _near_race(self, too_far: Sequence[TooFarError]) -> list[Finding]:
         """A race of cases that reach further than memory does, within what fits into it.
 
@@ -178,7 +192,11 @@ class Examiner:
         span = min(case.remaining, skew + 2 + reach(self.table, case.remaining))
         needed = min(case.remaining, span + skew)
         if needed > max(self.most, length):
-            raise TooFarError(case, skew, span, self.most)
+            apart = self._apart()
+            if apart is None:
+                raise TooFarError(case, skew, span, self.most)
+            span = min(case.remaining, skew + 1 + apart)
+            needed = min(case.remaining, span + skew)
         if needed > length:
             window, found = self._window(case, needed)
             if window is None:
