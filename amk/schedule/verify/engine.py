@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -101,7 +102,6 @@ class Examiner:
         self.most = max(ATTEMPTS, memory // _bytes(table))
         self.longest = 0
         self.share = 1
-        self._known_apart: tuple[int | None] | None = None
 
     def every(self, cases: Callable[[int], Iterable[Case]], known: Result) -> Result:
         """Examines all cases; `cases(n)` lists those that n iterations can tell apart.
@@ -148,17 +148,14 @@ class Examiner:
             worst.findings = self._near_race(too_far)
         return worst
 
-    def _apart(self) -> int | None:
-        """From how many iterations on no two queues touch the same bytes of memory that moves, if
-        windows of so many fit into memory."""
-        if self._known_apart is None:
-            try:
-                # An order is certain after the skew, which has had to fit already.
-                found = distance(self.table, self.most // 4)
-            except TooLargeError:
-                found = None
-            self._known_apart = (found,)
-        return self._known_apart[0]
+    @cached_property
+    def _apart(self) -> int:
+        """From how many iterations on no two queues touch the same bytes of memory that moves; more
+        than `most` if no window shows it."""
+        try:
+            return distance(self.table, self.most) or self.most + 1
+        except TooLargeError:
+            return self.most + 1
 
     def _near_race(self, too_far: Sequence[TooFarError]) -> list[Finding]:
         """A race of cases that reach further than memory does, within what fits into it.
@@ -192,11 +189,11 @@ class Examiner:
         span = min(case.remaining, skew + 2 + reach(self.table, case.remaining))
         needed = min(case.remaining, span + skew)
         if needed > max(self.most, length):
-            apart = self._apart()
-            if apart is None:
+            near = min(case.remaining, skew + 1 + self._apart)
+            needed = min(case.remaining, near + skew)
+            if needed > max(self.most, length):
                 raise TooFarError(case, skew, span, self.most)
-            span = min(case.remaining, skew + 1 + apart)
-            needed = min(case.remaining, span + skew)
+            span = near
         if needed > length:
             window, found = self._window(case, needed)
             if window is None:

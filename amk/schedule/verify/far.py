@@ -79,9 +79,8 @@ def _meet(table: ScheduleTable, first: int, second: int, least: int) -> bool:
     if not lives:
         last = least  # nothing moves: it is the same at every distance
     legal = [e for n in used for e in (moved[n] - ranges[n][0], ranges[n][1] - moved[n])]
-    boxes = [_bounds(table, access, by) for access, by in ((first, {}), (second, moved))]
-    conditions = [e.substitute(by) for access, by in ((first, {}), (second, moved))
-                  for e in _guards(table, access)]  # fmt: skip
+    boxes = [_bounds(table, first, {}), _bounds(table, second, moved)]
+    conditions = [*_guards(table, first), *(e.substitute(moved) for e in _guards(table, second))]
     groups: list[list[Term]] = [[*one, *two] for one, two in zip(*boxes, strict=True)]
     groups += [[(guard, 0), (Expr(0), 0)] for guard in conditions]
     points = meet(
@@ -100,26 +99,21 @@ def _meet(table: ScheduleTable, first: int, second: int, least: int) -> bool:
 
 def _bounds(table: ScheduleTable, access: int, by: dict[str, Expr]) -> list[tuple[Term, Term]]:
     """Lower and upper bound in each dimension of the buffer."""
+
+    def term(number: int, constant: int) -> Term:
+        expression = table.expressions[number] if number >= 0 else Expr(0)
+        return expression.substitute(by), int(constant)
+
     dims = len(table.buffers[table.access_buffer[access]].shape)
-    return [
-        (
-            (_expression(table, table.access_lo_expr[access, d]).substitute(by),
-             int(table.access_lo[access, d])),
-            (_expression(table, table.access_hi_expr[access, d]).substitute(by),
-             int(table.access_hi[access, d])),
-        )
-        for d in range(dims)
-    ]  # fmt: skip
+    low = zip(table.access_lo_expr[access], table.access_lo[access], strict=True)
+    high = zip(table.access_hi_expr[access], table.access_hi[access], strict=True)
+    return [(term(*a), term(*b)) for a, b in zip(low, high, strict=True)][:dims]
 
 
 def _guards(table: ScheduleTable, access: int) -> Iterator[Expr]:
     for number in (table.access_guard[access], table.task_guard[table.access_task[access]]):
         if number >= 0:
             yield table.expressions[number]
-
-
-def _expression(table: ScheduleTable, number: int) -> Expr:
-    return table.expressions[number] if number >= 0 else Expr(0)
 
 
 def _value(term: Term, points: dict[str, np.ndarray]) -> int | np.ndarray:
