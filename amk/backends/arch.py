@@ -28,6 +28,8 @@ class Arch:
     bandwidth: float
     registers: int = 65536
     """Registers of one multiprocessor."""
+    unit_pieces: int = 1
+    """16-byte pieces of keys, and of values, that a thread of attention holds in registers."""
     packing: str = "interleaved"
     """How streamed weights are packed, see `amk.backends.program.StreamLayout`."""
 
@@ -45,7 +47,16 @@ def _gpu(
     capability: str, device: str, shared_kib: int, workers: int, bandwidth: float, suffix: str = ""
 ) -> Arch:
     name = f"sm_{capability}"
-    return Arch(name, device, name + suffix, shared_kib * KIB, PRODUCERS, workers, bandwidth)
+    return Arch(
+        name,
+        device,
+        name + suffix,
+        shared_kib * KIB,
+        PRODUCERS,
+        workers,
+        bandwidth,
+        unit_pieces=2 if device == "sm_90" else 1,  # there producers leave registers to others
+    )
 
 
 ARCHS: dict[str, Arch] = {

@@ -35,6 +35,8 @@ WINDOW_BYTES = 28 * 1024
 """Weights in flight for each worker, at least: with less, memory is not busy all the time. Packets
 stand in line behind more."""
 MOST_SLOTS = 64
+ROW_UNITS = range(2, 4)
+"""Units of old rows that a warp of attention has in shared memory, the more the better."""
 
 
 @dataclass(frozen=True)
@@ -177,14 +179,15 @@ def choose_config(
     workers: int,
     streams: Mapping[str, StreamLayout],
     buffers: Mapping[str, Buffer],
-    families: Iterable[Family],
+    families: Sequence[Family],
     arch: Arch,
 ) -> dict[str, int]:
     """The sizes of the ring and of shared memory, from the target's limits.
 
-    A slot holds the largest chunk; the ring takes the shared memory that is left; the window is as
-    many chunks of each producer as make `WINDOW_BYTES` at their mean size, if the ring has as many.
-    The schedule may say otherwise of ring and window.
+    A slot holds the largest chunk; the ring takes the shared memory that is left, in eights of
+    slots; what is left then holds more rows for attention. The window is as many chunks of each
+    producer as make `WINDOW_BYTES` at their mean size, if the ring has as many. The schedule may
+    say otherwise of ring and window.
     """
     chunks = [
         bound[1] - bound[0]
@@ -209,12 +212,19 @@ def choose_config(
             + [_combine_bytes(f) for f in families],
             default=64,
         ),
-        "kScoreBytes": max([_score_bytes(f, buffers) for f in families], default=0),
+        "kScoreBytes": _score_bytes(families, buffers, arch, ROW_UNITS[0]),
+        "kRowUnits": ROW_UNITS[0],
+        "kUnitPieces": arch.unit_pieces,
         "kPrivateBytes": private_bytes(buffers),
     }
     if not arch.is_gpu:
         return config
     config["kSlots"] = _slots(schedule, config, arch)
+    for units in ROW_UNITS:
+        score = _score_bytes(families, buffers, arch, units)
+        more = {**config, "kRowUnits": units, "kScoreBytes": score}
+        if shared_bytes(more) <= arch.shared_bytes:
+            config = more
     round_bytes = config["kProducers"] * max(1, weight // max(copies, 1))
     window = schedule.window.value.data if schedule.window else WINDOW_BYTES
     rounds = -(-window // round_bytes)
@@ -234,15 +244,19 @@ def _combine_bytes(family: Family) -> int:
     return max(sizes, default=0)
 
 
-def _score_bytes(family: Family, buffers: Mapping[str, Buffer]) -> int:
-    """Scratch of the attention of one family."""
-    bound = dict(family.accesses())
+def _score_bytes(
+    families: Iterable[Family], buffers: Mapping[str, Buffer], arch: Arch, row_units: int
+) -> int:
+    """Scratch of attention, whose warps have `row_units` units of rows each."""
     sizes: list[int] = []
-    for op in family.kernel.body.block.ops:
-        if isinstance(op, tile.AttentionOp):
-            group, units, size = op.shape
-            storage = buffers[bound[op.key_cache].buffer].element
-            sizes.append(attention_bytes(storage, size, group, units))
+    for family in families:
+        bound = dict(family.accesses())
+        for op in family.kernel.body.block.ops:
+            if isinstance(op, tile.AttentionOp):
+                group, units, size = op.shape
+                storage = buffers[bound[op.key_cache].buffer].element
+                pieces = arch.unit_pieces
+                sizes.append(attention_bytes(storage, size, group, units, row_units, pieces))
     return max(sizes, default=0)
 
 

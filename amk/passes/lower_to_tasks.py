@@ -18,7 +18,7 @@ from amk.dialects.memory import element_bytes, in_space, is_packet, space_of
 from amk.errors import AmkError
 from amk.ir.levels import Level
 from amk.ir.location import inherit_location, location_of
-from amk.passes.placement import INSTANCE, Balance, Placement, fewest_workers
+from amk.passes.placement import INSTANCE, Balance, Placement, worker_counts
 from amk.schedule.expr import Expr
 
 
@@ -101,8 +101,9 @@ class Lowering:
         self.replicated = {op for op in self.phases if self._touches(op, "replicated", "out")}
         self.workers = min(workers, self._shared_tiles())
         if even:
-            self.workers = fewest_workers(self._dealt_tiles(), self.workers)
-        self.placements = self._place()
+            counts = worker_counts(self.workers)
+            self.workers = min(counts, key=lambda count: (self._place(count)[1].cost, -count))
+        self.placements, _ = self._place(self.workers)
         self.plans = {name: self._plan(op) for name, op in self.buffers.items()}
 
     # ---- analysis --------------------------------------------------------------------------
@@ -142,17 +143,9 @@ class Lowering:
             default=1,
         )
 
-    def _dealt_tiles(self) -> list[int]:
-        """Tiles of the phases that others wait for in every layer."""
-        return [
-            phase.tiles.value.data
-            for phase in self.phases
-            if phase not in self.replicated and not self._touches(phase, "reduced")
-        ]
-
-    def _place(self) -> dict[tile.PhaseOp, Placement]:
+    def _place(self, workers: int) -> tuple[dict[tile.PhaseOp, Placement], Balance]:
         """First what must stay with its owner, then the rest, largest streams first."""
-        balance = Balance(self.workers)
+        balance = Balance(workers)
         result: dict[tile.PhaseOp, Placement] = {}
         movable: list[tuple[int, tile.PhaseOp, Placement]] = []
         owned_tiles: dict[str, int] = {}
@@ -160,12 +153,12 @@ class Lowering:
             tiles = phase.tiles.value.data
             weight = self._tile_bytes(phase)
             if phase in self.replicated:
-                result[phase] = Placement(self.workers, self.workers, self.workers)
+                result[phase] = Placement(workers, workers, workers)
                 continue
             if phase.rows is None:
-                result[phase] = Placement(tiles, tiles, self.workers)
+                result[phase] = Placement(tiles, tiles, workers)
                 continue
-            placement = Placement(tiles, min(tiles, self.workers), self.workers)
+            placement = Placement(tiles, min(tiles, workers), workers)
             owned = [a for a in self._accesses(phase) if self._placement_of(a) == "owned"]
             for access in owned:
                 if owned_tiles.setdefault(access.buffer, tiles) != tiles:
@@ -180,7 +173,7 @@ class Lowering:
                 movable.append((weight * tiles, phase, placement))
         for _, phase, placement in sorted(movable, key=lambda m: -m[0]):
             result[phase] = balance.place(placement, self._tile_bytes(phase))
-        return result
+        return result, balance
 
     def _tile_bytes(self, phase: tile.PhaseOp) -> int:
         """Streamed bytes of one tile over a whole iteration."""
@@ -362,8 +355,8 @@ class LowerToTasksPass(ModulePass):
     accepts it.
 
     Options: `workers`, the number of persistent workers (one thread block each); a model whose
-    largest phase within a layer has fewer tiles gets that many. `even`: take as many fewer as
-    leave no phase slower, since the tiles are then dealt more evenly. `ring` and `window`: those of
+    largest phase within a layer has fewer tiles gets that many. `even`: up to 3 % fewer,
+    where the tiles are then dealt more evenly (`Balance.cost`). `ring` and `window`: those of
     the schedule, for a printer that would choose others.
     """
 

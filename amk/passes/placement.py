@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,14 +57,12 @@ class Placement:
         return result
 
 
-def fewest_workers(tiles: Iterable[int], most: int) -> int:
-    """The fewest workers, up to `most`, that need no more rounds for any phase than `most` do.
+def worker_counts(most: int) -> range:
+    """Numbers of workers among which to look for the best one: up to 3 % fewer than there can be.
 
-    A phase is as slow as its busiest worker. With fewer workers and no more rounds the others have
-    less to wait for: on 132 workers, 256 tiles make 124 of them run two and 8 run one; 128 workers
-    run two each.
+    With still fewer, what workers compute counts as well, and their latencies.
     """
-    return max((-(-count // -(-count // most)) for count in tiles), default=1)
+    return range(most - most // 32, most + 1)
 
 
 class Balance:
@@ -80,6 +77,16 @@ class Balance:
 
     def add(self, placement: Placement, tile_bytes: int) -> None:
         self.bytes += placement.loads() * tile_bytes
+
+    @property
+    def cost(self) -> int:
+        """Bytes that memory could deliver to all workers until the busiest one has its own.
+
+        All workers have equally much in flight, so memory serves them equally; a worker with more
+        to stream than others makes them wait. On 132 workers, 256 tiles make 124 of them stream two
+        and 8 one, which costs 264; with 128 they cost 256.
+        """
+        return len(self.bytes) * int(self.bytes.max())
 
     def place(self, placement: Placement, tile_bytes: int) -> Placement:
         """The placement with the rotation that leaves the smallest sum of squares; adds it."""

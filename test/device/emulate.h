@@ -249,6 +249,7 @@ struct Worker {
   int lane() const { return thread & 31; }
   int warp() const { return thread >> 5; }
   unsigned char* slice() const { return block().scratch; }
+  void pause_ring(bool) const {}
   template <class Describe>
   bool give_up(Patience&, bool, Describe) {
     simt::yield();

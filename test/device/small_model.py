@@ -70,7 +70,9 @@ class Shape:
             "kOperandBytes": max(
                 combine_bytes(elements), *(operand_bytes(k, self.dtype) for k in widths)
             ),
-            "kScoreBytes": attention_bytes(self.dtype, self.head, self.group, self.units),
+            "kScoreBytes": attention_bytes(self.dtype, self.head, self.group, self.units, 2, 2),
+            "kRowUnits": 2,
+            "kUnitPieces": 2,
             "kPrivateBytes": (self.hidden // 8 // self.workers + 2) * 32,
         }
 

@@ -93,6 +93,8 @@ CONFIG_KEYS = (
     "kWindow",
     "kOperandBytes",
     "kScoreBytes",
+    "kRowUnits",
+    "kUnitPieces",
     "kPrivateBytes",
 )
 """Names of the ``int`` constants of ``namespace amk::config``."""
@@ -165,17 +167,19 @@ def cache_row(head: int) -> int:
     return _align(head, 8)
 
 
-def attention_bytes(dtype: str, head: int, group: int, units: int) -> int:
+def attention_bytes(
+    dtype: str, head: int, group: int, units: int, row_units: int, pieces: int
+) -> int:
     """Scratch bytes of an attention task: config kScoreBytes is the maximum over the tasks.
 
-    `dtype` of the cache, `head` size, query heads in a `group`, `units` (Z) of a split.
+    `dtype` of the cache, `head` size, query heads in a `group`, `units` (Z) of a split; config
+    kRowUnits as `row_units`, kUnitPieces as `pieces`.
     """
     row = cache_row(head) * _VALUE_BYTES[dtype]
     fixed = group * _align(head, 4) * 4 + 2 * row
     tiles = 32 * units * (2 * row + 16)
     lanes = 1 << (row // 16 - 1).bit_length()  # that share a row
-    units, pieces = (3, 1) if row < 256 else (2, 2)
-    rows = 2 * units * pieces * (32 // lanes) * row
+    rows = 2 * row_units * pieces * (32 // lanes) * row
     part = group * (cache_row(head) + 4) * 4
     return fixed + max(tiles, SLICES * max(rows, part))
 
@@ -183,10 +187,11 @@ def attention_bytes(dtype: str, head: int, group: int, units: int) -> int:
 def shared_bytes(config: Mapping[str, int]) -> int:
     """Dynamic shared memory of a block: what ``amk::shared_bytes()`` returns for this config."""
     size = config["kSlots"] * config["kSlotBytes"]
-    size = _align(size, 128) + max(SLICES * config["kOperandBytes"], config["kScoreBytes"])
-    size = _align(size, 16) + 4 * 4 * (4 * (SLICES * 8 + 8) + 3 * SLICES)  # reductions
-    size = _align(size, 8) + 8 * (2 * config["kSlots"] + 4 + 1)  # barriers: ring, batches, end
-    size += 4 * (1 + 2)  # flag, results of argmax
+    reductions = 4 * 4 * (4 * (SLICES * 8 + 8) + 3 * SLICES)
+    product = SLICES * config["kOperandBytes"] + reductions
+    size = _align(size, 128) + max(product, config["kScoreBytes"])
+    size = _align(size, 16) + 8 * (2 * config["kSlots"] + 4 + 1)  # barriers: ring, batches, end
+    size += 4 * (2 + 2)  # flags, results of argmax
     return _align(_align(size, 16) + (config["kPrivateBytes"] or 16), 128)
 
 

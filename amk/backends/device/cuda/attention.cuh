@@ -15,14 +15,15 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
                           KV* key_cache, KV* value_cache, int rows, float scale,
                           Packets<float> partial) {
   // A first tile has a warp for each head and unit: no warps must meet at the end.
-  if constexpr (kByRows<KV, D, G, Functions>) {
-    if (rows >= TilesPlan<KV, D, G, Z>::kRows) {
+  constexpr bool kOneTile = kByRows<KV, D, G, Functions>;
+  if constexpr (kOneTile) {
+    if (rows + own > TilesPlan<KV, D, G, Z>::kRows) {
       attention_by_rows<KV, D, G, Z, S, Functions>(w, q, k, v, own, key_cache, value_cache, rows,
                                                    scale, partial);
       return;
     }
   }
-  attention_by_tiles<KV, D, G, Z, S, Functions>(w, q, k, v, own, key_cache, value_cache, rows,
+  attention_by_tiles<KV, D, G, Z, S, kOneTile, Functions>(w, q, k, v, own, key_cache, value_cache, rows,
                                                 scale, partial);
 }
 

@@ -15,10 +15,8 @@ struct RowsPlan : AttentionScratch<KV, D, G> {
                                 : kPieces <= 16 ? 16
                                                 : 32;
   static constexpr int kAtOnce = 32 / kLanes;
-  // Of short rows less is in shared memory, since tiles of them need less: the ring has the rest.
-  static constexpr bool kShort = Scratch::kRowBytes < 256;
-  static constexpr int kUnits = kShort ? 3 : 2;
-  static constexpr int kUnitPieces = kShort ? 1 : 2;  // of a lane, of keys and of values
+  static constexpr int kUnits = config::kRowUnits;
+  static constexpr int kUnitPieces = config::kUnitPieces;  // of a lane, of keys and of values
   static constexpr int kUnitRows = kUnitPieces * kAtOnce;
   static constexpr int kUnitBytes = 2 * kUnitRows * Scratch::kRowBytes;  // keys, then values
   static constexpr int kPartRow = Scratch::kRow + 4;  // values, largest score, weight
@@ -66,6 +64,25 @@ struct UnitCopies {
   }
 };
 
+// A lane's pieces of a unit, in registers.
+template <class Plan>
+struct UnitPieces {
+  uint4 key[Plan::kUnitPieces], value[Plan::kUnitPieces];
+
+  // Rows that are not there are read as what lies in their place.
+  AMK_DEVICE void read(int lane, const unsigned char* keys, const unsigned char* values) {
+    const int row = lane / Plan::kLanes, piece = lane % Plan::kLanes;
+    if (piece >= Plan::kPieces) return;
+    const int first = row * Plan::kRowBytes + piece * 16;
+#pragma unroll
+    for (int n = 0; n < Plan::kUnitPieces; ++n) {
+      const int at = first + n * Plan::kAtOnce * Plan::kRowBytes;
+      key[n] = *reinterpret_cast<const uint4*>(keys + at);
+      value[n] = *reinterpret_cast<const uint4*>(values + at);
+    }
+  }
+};
+
 // The running softmax of all query heads over the rows that a lane sees part of.
 template <class KV, int D, int G, class Functions>
 struct RowSoftmax {
@@ -91,12 +108,12 @@ struct RowSoftmax {
 
   // Adds a unit, all of it or the first `count` rows.
   template <bool kAll>
-  AMK_DEVICE void take(const unsigned char* keys, const unsigned char* values, int count) {
+  AMK_DEVICE void take(const UnitPieces<Plan>& unit, int count) {
     float score[kTogether][G];
 #pragma unroll
     for (int n = 0; n < kTogether; ++n) {
       float key[kElements];
-      read(keys, n, kAll || there(n, count), key);
+      widen(unit.key[n], kAll || there(n, count), key);
 #pragma unroll
       for (int g = 0; g < G; ++g) score[n][g] = dot(query[g], key);
     }
@@ -112,7 +129,7 @@ struct RowSoftmax {
 #pragma unroll
     for (int n = 0; n < kTogether; ++n) {
       float value[kElements];
-      read(values, n, kAll || there(n, count), value);
+      widen(unit.value[n], kAll || there(n, count), value);
 #pragma unroll
       for (int g = 0; g < G; ++g) {
 #pragma unroll
@@ -153,11 +170,10 @@ struct RowSoftmax {
  private:
   // Whether the row that this lane reads with its piece n is one of the first `count`.
   AMK_DEVICE bool there(int n, int count) const { return n * Plan::kAtOnce + row() < count; }
-  // Piece n of this lane; zeros where there is none.
-  AMK_DEVICE void read(const unsigned char* rows, int n, bool there, float (&v)[kElements]) const {
-    const unsigned char* from = rows + (n * Plan::kAtOnce + row()) * Plan::kRowBytes + piece() * 16;
+  // The values of a piece; zeros where there is none.
+  AMK_DEVICE void widen(const uint4& from, bool there, float (&v)[kElements]) const {
     there = there && piece() < Plan::kPieces;
-    if (there) read_piece(reinterpret_cast<const KV*>(from), v);
+    read_piece(reinterpret_cast<const KV*>(&from), v);
 #pragma unroll
     for (int i = 0; i < kElements; ++i) {
       if (!there || (D % kElements != 0 && piece() * kElements + i >= D)) v[i] = 0.0f;
@@ -254,22 +270,28 @@ AMK_DEVICE void attention_by_rows(Worker& w, Packets<Q> q, Packets<Q> k, Packets
   const long end = static_cast<long>(rows) * Plan::kRow;
   receive_attended<Plan, D, G>(w, q, k, v, own, new_key, new_key + Plan::kRow, key_cache + end,
                                value_cache + end);
+  // Beside the ring, rows would get half of the memory's time, and not each worker an equal part of it:
+  // all wait for the last one, and the ring can make up for it behind that.
+  w.pause_ring(true);
   w.sync();
 #pragma unroll
   for (int place = 1; place < Plan::kUnits; ++place) copies.start(place);
 
   RowSoftmax<KV, D, G, Functions> softmax(lane, scale);
+  UnitPieces<Plan> unit;
   int left = rows - warp * Plan::kUnitRows, place = 0;
 #pragma unroll 1
   for (; left >= Plan::kUnitRows; left -= kSlices * Plan::kUnitRows) {
     wait_copies<Plan::kUnits - 1>();
     __syncwarp();
     const unsigned char* keys = Plan::unit(warp, place);
-    softmax.template take<true>(keys, keys + Plan::kUnitBytes / 2, Plan::kUnitRows);
+    unit.read(lane, keys, keys + Plan::kUnitBytes / 2);
     __syncwarp();  // the unit was read
     copies.start(place);
     place = place + 1 < Plan::kUnits ? place + 1 : 0;
+    softmax.template take<true>(unit, Plan::kUnitRows);
   }
+  w.pause_ring(false);
   wait_copies<0>();
   __syncwarp();
   // The rest of a unit, and the new row.
@@ -277,7 +299,8 @@ AMK_DEVICE void attention_by_rows(Worker& w, Packets<Q> q, Packets<Q> k, Packets
   const unsigned char* values = keys + Plan::kUnitBytes / 2;
 #pragma unroll 1
   for (int turn = 0; turn < 2; ++turn) {
-    if (left > 0) softmax.template take<false>(keys, values, left);
+    unit.read(lane, keys, values);
+    if (left > 0) softmax.template take<false>(unit, left);
     keys = Plan::new_row(), values = keys + Plan::kRowBytes;
     left = own && warp == kSlices - 1 ? 1 : 0;
   }

@@ -165,7 +165,7 @@ struct TileSoftmax : Partial<D> {
 
 // Attention in the order of the IR: a (head, unit) pair belongs to a warp, which takes the rows of its
 // unit tile by tile.
-template <class KV, int D, int G, int Z, int S, class Functions, class Q>
+template <class KV, int D, int G, int Z, int S, bool kOneTile, class Functions, class Q>
 AMK_DEVICE void attention_by_tiles(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, bool own,
                                    KV* key_cache, KV* value_cache, int rows, float scale,
                                    Packets<float> partial) {
@@ -196,7 +196,7 @@ AMK_DEVICE void attention_by_tiles(Worker& w, Packets<Q> q, Packets<Q> k, Packet
 #pragma unroll 1
   for (int pass = 0;; ++pass) {
     HeldTile<Plan> next;
-    if constexpr (kHeldTile<Plan>) next.request(old, pass + 1);
+    if constexpr (!kOneTile && kHeldTile<Plan>) next.request(old, pass + 1);
 #pragma unroll
     for (int n = 0; n < kItems; ++n) {
       const int g = (n * kSlices + warp) / Z, z = (n * kSlices + warp) % Z;
@@ -206,7 +206,7 @@ AMK_DEVICE void attention_by_tiles(Worker& w, Packets<Q> q, Packets<Q> k, Packet
       item[n].template take<Plan>(lane, Plan::query(g), scale, count, Plan::key(z * 32),
                                   Plan::value(z * 32));
     }
-    if (pass + 1 >= passes) break;
+    if (kOneTile || pass + 1 >= passes) break;
     w.sync();  // the tile was read
     if constexpr (kHeldTile<Plan>) {
       next.store(old, pass + 1);

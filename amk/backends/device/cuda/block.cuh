@@ -15,10 +15,8 @@ constexpr int kBatchBlocks = 4;   // row blocks whose partial sums are reduced t
 [[maybe_unused]] constexpr int kBatchRows = kBatchBlocks * 8;
 constexpr int kBatchBuffers = 4;
 
-// The operands of a product, one slice per warp; attention uses the same memory as a whole.
+// The operands of a product, one slice per warp.
 constexpr int kSliceBytes = config::kOperandBytes;
-constexpr int kScratchBytes =
-    kSlices * kSliceBytes > config::kScoreBytes ? kSlices * kSliceBytes : config::kScoreBytes;
 
 // Partial results of a batch, one column per slice. Row stride 72: the four blocks of a warp's
 // read fall into different banks.
@@ -29,14 +27,20 @@ struct Reduction {
   int best_index[kSlices];
 };
 
+// What a product needs, and what attention needs, by turns.
+constexpr int kProductBytes =
+    kSlices * kSliceBytes + kBatchBuffers * static_cast<int>(sizeof(Reduction));
+constexpr int kScratchBytes =
+    kProductBytes > config::kScoreBytes ? kProductBytes : config::kScoreBytes;
+
 struct alignas(128) Block {
   unsigned char ring[kSlots * config::kSlotBytes];
   alignas(128) unsigned char scratch[kScratchBytes];
-  alignas(16) Reduction reductions[kBatchBuffers];
-  uint64_t full[kSlots], empty[kSlots];
+  alignas(16) uint64_t full[kSlots], empty[kSlots];
   uint64_t arrived[kBatchBuffers];  // of the warps at a batch
   uint64_t leaving;                 // the consumers have ended
   volatile uint32_t poisoned;  // a wait of this worker timed out, or another worker failed
+  volatile uint32_t paused;    // the ring requests nothing
   int chosen[2];               // results of argmax, by turns
   alignas(16) unsigned char state[config::kPrivateBytes > 0 ? config::kPrivateBytes : 16];
 };

@@ -2,7 +2,8 @@ namespace amk {
 
 // A producer warp: copies every kProducers-th stage of the worker into the ring, ahead of the
 // consumers. A slot is refilled after its consumer released it; at most kWindow copies are in
-// flight, since every small load and store of the block queues behind them.
+// flight, since every small load and store of the block queues behind them, and none is requested
+// while the consumers pause the ring.
 struct Producer {
   int id, iteration = -1;
   AMK_TRACE(ProducerTrace trace;)
@@ -24,6 +25,8 @@ struct Producer {
     }
     AMK_TRACE(trace.end(trace.full);)
     AMK_TRACE(trace.begin();)
+    while (any_copier(b.paused != 0)) {
+    }
     if (in_flight == kWindow) retire();
     AMK_TRACE(trace.end(trace.window);)
     ++in_flight;

@@ -16,6 +16,7 @@ AMK_DEVICE void run(const Buffers& buffers, const Launch* launch, Status* status
   if (thread == 0) {
     barrier_init(&b.leaving, 1);
     b.poisoned = 0;
+    b.paused = 0;
   }
   publish_barriers();
   __syncthreads();

@@ -144,8 +144,16 @@ struct Worker {
     }
   }
 
+  // While something else that is large is read, the ring can leave the memory to it.
+  AMK_DEVICE void pause_ring(bool paused) const {
+    if (leader()) block().paused = paused;
+  }
+
   // Batches: all warps write partial results, the last to arrive reduces them.
-  AMK_DEVICE Reduction& reduction() const { return block().reductions[batch % kBatchBuffers]; }
+  AMK_DEVICE Reduction& reduction() const {
+    unsigned char* first = block().scratch + kSlices * kSliceBytes;
+    return reinterpret_cast<Reduction*>(first)[batch % kBatchBuffers];
+  }
 
   // Before a batch is written. The warp that reduced the buffer's last batch, four batches ago,
   // arrived at the batch after it only when it had finished.
