@@ -39,18 +39,18 @@ CONFIG = {
     "num_key_value_heads": 2,
     "head_dim": 24,
     "vocab_size": 203,
-    "max_position_embeddings": 128,
+    "max_position_embeddings": 512,
     "hidden_act": "silu",
     "rms_norm_eps": 1e-5,
     "rope_theta": 10000.0,
     "tie_word_embeddings": True,
     "torch_dtype": "float32",
 }
-CONTEXT = 64
+CONTEXT = 320
 RUNS: tuple[tuple[DtypeName, str, int], ...] = (
     ("f32", "", 0),
     ("bf16", "", 0),
-    ("bf16", "splits=1 units=1", 40),
+    ("bf16", "splits=1 units=1", 300),
 )
 """Storage type, options of `lower-to-tiles`, first position: in the last run, attention has so many
 old rows in one split that it takes them by rows."""

@@ -9,6 +9,18 @@ PRODUCERS = 4
 """Copy warps of a block. Two copy large stages as fast, but stages below 2 KiB take four."""
 
 
+_BUSY_SECONDS = 28 * KIB * 132 / 3350e9
+"""How much a memory must have in flight to be busy, in seconds of its bandwidth, as on an H100."""
+
+
+def window_bytes(bandwidth: float, workers: int) -> int:
+    """Bytes in flight that each of `workers` needs at least, for a memory of `bandwidth` GB/s.
+
+    With less, memory is not busy all the time. Packets stand in line behind more.
+    """
+    return round(bandwidth * 1e9 * _BUSY_SECONDS / workers)
+
+
 @dataclass(frozen=True)
 class Arch:
     """A target of the printer.

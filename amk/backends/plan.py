@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
-from amk.backends.arch import Arch
+from amk.backends.arch import Arch, window_bytes
 from amk.backends.device import (
     SLICES,
     attention_bytes,
     cache_row,
     combine_bytes,
     operand_bytes,
+    row_bytes,
     shared_bytes,
 )
 from amk.backends.printer.bindings import Buffer, buffers_of, counters_of
@@ -31,9 +32,6 @@ from amk.interpreters.numerics import chunk_bounds
 from amk.ir.expand import TaskLike, expand, schedule_of
 from amk.ir.location import location_of
 
-WINDOW_BYTES = 28 * 1024
-"""Weights in flight for each worker, at least: with less, memory is not busy all the time. Packets
-stand in line behind more."""
 MOST_SLOTS = 64
 ROW_UNITS = range(2, 4)
 """Units of old rows that a warp of attention has in shared memory, the more the better."""
@@ -186,8 +184,9 @@ def choose_config(
 
     A slot holds the largest chunk; the ring takes the shared memory that is left, in eights of
     slots; what is left then holds more rows for attention. The window is as many chunks of each
-    producer as make `WINDOW_BYTES` at their mean size, if the ring has as many. The schedule may
-    say otherwise of ring and window.
+    producer as make `window_bytes` at their mean size, if the ring has as many; while attention
+    reads rows, it is as many as make that together with the rows. The schedule may say otherwise of
+    ring and window.
     """
     chunks = [
         bound[1] - bound[0]
@@ -207,6 +206,7 @@ def choose_config(
         "kSlotBytes": max(chunks, default=1) * STEP_BYTES,
         "kSlots": SLICES,
         "kWindow": SLICES,
+        "kPausedWindow": 0,
         "kOperandBytes": max(
             [operand_bytes(s.columns, s.dtype) for s in streams.values()]
             + [_combine_bytes(f) for f in families],
@@ -225,10 +225,15 @@ def choose_config(
         more = {**config, "kRowUnits": units, "kScoreBytes": score}
         if shared_bytes(more) <= arch.shared_bytes:
             config = more
+    if schedule.window:
+        window = schedule.window.value.data
+    else:
+        window = window_bytes(arch.bandwidth, arch.workers)
     round_bytes = config["kProducers"] * max(1, weight // max(copies, 1))
-    window = schedule.window.value.data if schedule.window else WINDOW_BYTES
-    rounds = -(-window // round_bytes)
-    config["kWindow"] = min(config["kSlots"], rounds * config["kProducers"])
+    beside = max(0, window - row_bytes(config["kRowUnits"], config["kUnitPieces"]))
+    for name, size in (("kWindow", window), ("kPausedWindow", beside)):
+        rounds = -(-size // round_bytes)
+        config[name] = min(config["kSlots"], rounds * config["kProducers"])
     return config
 
 

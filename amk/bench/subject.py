@@ -64,6 +64,7 @@ def prepare(
         choice.workers,
         choice.target,
         even=choice.even,
+        window=choice.window,
         options=options,
         progress=progress,
     )

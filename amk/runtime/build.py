@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any, Literal
@@ -55,6 +55,7 @@ class PassOptions:
 
 
 DEFAULTS = PassOptions()
+_NONE: Mapping[str, int] = {}
 
 
 def find_arch(name: str) -> Arch:
@@ -91,6 +92,7 @@ def lower(
     target: str,
     *,
     even: bool = False,
+    window: int | None = None,
     options: PassOptions = DEFAULTS,
     on_level: Callable[[LevelName, ModuleOp], None] | None = None,
     progress: Progress = silent,
@@ -99,7 +101,8 @@ def lower(
 
     The resources of `target` (an architecture, or "host") are verified as well. Returns the seconds
     that the verification took.
-    With `even`, fewer workers are taken where that makes no phase slower.
+    With `even`, fewer workers are taken where they share the work more evenly; `window` is the one
+    of the schedule if `options` say nothing else.
     `on_level` sees the module at each level. Raises AmkError where a pass fails or the schedule
     does not verify.
     """
@@ -116,7 +119,8 @@ def lower(
         _apply(step, context, module)
     tell("tile", module)
     with progress("lowering to tasks"):
-        step = _configured(LowerToTasksPass, options.tasks, workers=workers, even=even)
+        usual = {} if window is None else {"window": window}
+        step = _configured(LowerToTasksPass, options.tasks, usual, workers=workers, even=even)
         _apply(step, context, module)
     tell("task", module)
     started = time.perf_counter()
@@ -125,15 +129,18 @@ def lower(
     return time.perf_counter() - started
 
 
-def _configured(pass_class: type[ModulePass], options: str, **fixed: int) -> ModulePass:
-    """The pass with `options` and those that are `fixed`; AmkError where they are wrong."""
+def _configured(
+    pass_class: type[ModulePass], options: str, usual: Mapping[str, int] = _NONE, **fixed: int
+) -> ModulePass:
+    """The pass with `options`, those that are `usual` where they say nothing, and those that are
+    `fixed`; AmkError where they are wrong."""
     name = pass_class.name
     try:
         given = parse_spec(f"{name}{{{options}}}").normalize_parameter_names().parameters
         for option in given.keys() & fixed.keys():
             raise AmkError(f"option '{option}' of {name} cannot be given here")
-        values = {option: (value,) for option, value in fixed.items()}
-        return pass_class.from_spec(ArgSpec(name, {**given, **values}))
+        ours = {option: (value,) for option, value in {**usual, **fixed}.items()}
+        return pass_class.from_spec(ArgSpec(name, {**ours, **given}))
     except (ArgSpecParseError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise AmkError(f"cannot take the options '{options}' of {name}: {reason}") from error

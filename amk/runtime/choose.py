@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from xdsl.dialects.builtin import ModuleOp
 
-from amk.backends.arch import ARCHS
+from amk.backends.arch import ARCHS, window_bytes
 from amk.backends.program import Program
 from amk.errors import AmkError
 from amk.ir.diagnostics import remark
@@ -31,6 +31,8 @@ class Choice:
     """Makes the device, with its constants loaded."""
     even: bool = False
     """Whether fewer workers may be taken where that makes no phase slower."""
+    window: int | None = None
+    """Bytes in flight for each worker that this device's memory needs, if it is known."""
 
 
 def choose_device(arch: str, workers: int | None) -> Choice:
@@ -100,7 +102,8 @@ def _gpu_choice(arch: str, workers: int | None) -> Choice:
             f" use workers={available}"
         )
     target = _arch_of(gpus[0].capability) if arch in ("auto", "cuda") else find_arch(arch).name
-    return Choice(target, workers or available, _load_on_gpu, even=workers is None)
+    window = window_bytes(gpus[0].bandwidth, available) if gpus[0].bandwidth else None
+    return Choice(target, workers or available, _load_on_gpu, workers is None, window)
 
 
 def _arch_of(capability: tuple[int, int]) -> str:

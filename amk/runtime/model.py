@@ -184,7 +184,14 @@ def compile(
         raise AmkError(f"{checkpoint.name} holds no weights, only a config: it cannot run")
     choice = choose_device(arch, workers)
     module = import_model(checkpoint, dtype=dtype, context=context)
-    lower(module, choice.workers, choice.target, even=choice.even, progress=progress)
+    lower(
+        module,
+        choice.workers,
+        choice.target,
+        even=choice.even,
+        window=choice.window,
+        progress=progress,
+    )
     with progress("printing the program"):
         program = emit_program(module, choice.target)
     device = choice.load(program, module, checkpoint, progress)

@@ -100,6 +100,8 @@ class Gpu:
     capability: tuple[int, int]
     multiprocessors: int
     memory_bytes: int
+    bandwidth: float
+    """Of its memory, in GB/s, by its clock and width; 0 where the driver does not say."""
 
     def describe(self) -> str:
         """One line."""
@@ -110,6 +112,8 @@ class Gpu:
 
 # From cuda.h: CUdevice_attribute.
 _MULTIPROCESSOR_COUNT = 16
+_MEMORY_CLOCK_KHZ = 36
+_MEMORY_WIDTH_BITS = 37
 _CAPABILITY_MAJOR = 75
 _CAPABILITY_MINOR = 76
 
@@ -148,6 +152,7 @@ def _read_gpu(driver: ctypes.CDLL, index: int) -> Gpu:
         capability=(attribute(_CAPABILITY_MAJOR), attribute(_CAPABILITY_MINOR)),
         multiprocessors=attribute(_MULTIPROCESSOR_COUNT),
         memory_bytes=memory.value,
+        bandwidth=2e-6 * attribute(_MEMORY_CLOCK_KHZ) * attribute(_MEMORY_WIDTH_BITS) / 8,
     )
 
 

@@ -175,6 +175,7 @@ struct alignas(16) uint4 {
 };
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 
 template <class T>
@@ -249,7 +250,7 @@ struct Worker {
   int lane() const { return thread & 31; }
   int warp() const { return thread >> 5; }
   unsigned char* slice() const { return block().scratch; }
-  void pause_ring(bool) const {}
+  void pause_ring() const {}
   template <class Describe>
   bool give_up(Patience&, bool, Describe) {
     simt::yield();

@@ -67,6 +67,7 @@ class Shape:
             "kSlotBytes": 4096,
             "kSlots": slots,
             "kWindow": 12,
+            "kPausedWindow": 4,
             "kOperandBytes": max(
                 combine_bytes(elements), *(operand_bytes(k, self.dtype) for k in widths)
             ),

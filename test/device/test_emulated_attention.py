@@ -343,7 +343,7 @@ MUTATIONS: dict[str, tuple[list[Shape], list[tuple[str, str]]]] = {
     "no barrier before the sum": (BY_ROWS, [(r"(?<=softmax.store\(warp\);\n)  w.sync\(\);", "")]),
     "no barrier behind the query": (
         BY_ROWS,
-        [(r"(?<=pause_ring\(true\);\n)  w.sync\(\);", "")],
+        [(r"(?<=pause_ring\(\);\n)  w.sync\(\);", "")],
     ),
 }
 

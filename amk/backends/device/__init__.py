@@ -91,6 +91,7 @@ CONFIG_KEYS = (
     "kSlotBytes",
     "kSlots",
     "kWindow",
+    "kPausedWindow",
     "kOperandBytes",
     "kScoreBytes",
     "kRowUnits",
@@ -184,14 +185,21 @@ def attention_bytes(
     return fixed + max(tiles, SLICES * max(rows, part))
 
 
+def row_bytes(row_units: int, pieces: int) -> int:
+    """Bytes of old rows that attention has in flight at most: config kRowUnits and kUnitPieces."""
+    return SLICES * row_units * 2 * pieces * 32 * 16
+
+
 def shared_bytes(config: Mapping[str, int]) -> int:
     """Dynamic shared memory of a block: what ``amk::shared_bytes()`` returns for this config."""
     size = config["kSlots"] * config["kSlotBytes"]
     reductions = 4 * 4 * (4 * (SLICES * 8 + 8) + 3 * SLICES)
     product = SLICES * config["kOperandBytes"] + reductions
     size = _align(size, 128) + max(product, config["kScoreBytes"])
-    size = _align(size, 16) + 8 * (2 * config["kSlots"] + 4 + 1)  # barriers: ring, batches, end
-    size += 4 * (2 + 2)  # flags, results of argmax
+    size = _align(size, 16) + 8 * (
+        2 * config["kSlots"] + 4 + 2
+    )  # barriers: ring, batches, end and pause
+    size += 4 * (1 + 2)  # flag, results of argmax
     return _align(_align(size, 16) + (config["kPrivateBytes"] or 16), 128)
 
 

@@ -55,8 +55,10 @@ def check_constants(
 def _check_ring(values: Mapping[str, int], node: syntax.Node) -> None:
     """A slot belongs to one consumer and one producer; the window is part of the ring."""
     slots, producers, window = (values[k] for k in ("kSlots", "kProducers", "kWindow"))
+    paused = values["kPausedWindow"]
     whole = producers > 0 and slots % SLICES == 0 and SLICES % producers == 0
-    require(whole and 0 < window <= slots, node, "the ring does not add up")
+    whole = whole and 0 < window <= slots and 0 <= paused <= slots
+    require(whole, node, "the ring does not add up")
 
 
 def _largest_chunk(expected: Expected) -> int:

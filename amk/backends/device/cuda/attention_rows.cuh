@@ -69,13 +69,15 @@ template <class Plan>
 struct UnitPieces {
   uint4 key[Plan::kUnitPieces], value[Plan::kUnitPieces];
 
-  // Rows that are not there are read as what lies in their place.
-  AMK_DEVICE void read(int lane, const unsigned char* keys, const unsigned char* values) {
+  // Reads a unit, all of it or the first `count` rows; pieces that are not there are zero.
+  template <bool kAll>
+  AMK_DEVICE void read(int lane, const unsigned char* keys, const unsigned char* values, int count) {
     const int row = lane / Plan::kLanes, piece = lane % Plan::kLanes;
-    if (piece >= Plan::kPieces) return;
     const int first = row * Plan::kRowBytes + piece * 16;
 #pragma unroll
     for (int n = 0; n < Plan::kUnitPieces; ++n) {
+      key[n] = value[n] = make_uint4(0, 0, 0, 0);
+      if (piece >= Plan::kPieces || (!kAll && n * Plan::kAtOnce + row >= count)) continue;
       const int at = first + n * Plan::kAtOnce * Plan::kRowBytes;
       key[n] = *reinterpret_cast<const uint4*>(keys + at);
       value[n] = *reinterpret_cast<const uint4*>(values + at);
@@ -113,7 +115,7 @@ struct RowSoftmax {
 #pragma unroll
     for (int n = 0; n < kTogether; ++n) {
       float key[kElements];
-      widen(unit.key[n], kAll || there(n, count), key);
+      widen(unit.key[n], key);
 #pragma unroll
       for (int g = 0; g < G; ++g) score[n][g] = dot(query[g], key);
     }
@@ -129,7 +131,7 @@ struct RowSoftmax {
 #pragma unroll
     for (int n = 0; n < kTogether; ++n) {
       float value[kElements];
-      widen(unit.value[n], kAll || there(n, count), value);
+      widen(unit.value[n], value);
 #pragma unroll
       for (int g = 0; g < G; ++g) {
 #pragma unroll
@@ -170,13 +172,14 @@ struct RowSoftmax {
  private:
   // Whether the row that this lane reads with its piece n is one of the first `count`.
   AMK_DEVICE bool there(int n, int count) const { return n * Plan::kAtOnce + row() < count; }
-  // The values of a piece; zeros where there is none.
-  AMK_DEVICE void widen(const uint4& from, bool there, float (&v)[kElements]) const {
-    there = there && piece() < Plan::kPieces;
+  // The values of a piece; zeros behind the end of a row.
+  AMK_DEVICE void widen(const uint4& from, float (&v)[kElements]) const {
     read_piece(reinterpret_cast<const KV*>(&from), v);
+    if constexpr (D % kElements != 0) {
 #pragma unroll
-    for (int i = 0; i < kElements; ++i) {
-      if (!there || (D % kElements != 0 && piece() * kElements + i >= D)) v[i] = 0.0f;
+      for (int i = 0; i < kElements; ++i) {
+        if (piece() * kElements + i >= D) v[i] = 0.0f;
+      }
     }
   }
   AMK_DEVICE static float dot(const float (&a)[kElements], const float (&b)[kElements]) {
@@ -272,7 +275,7 @@ AMK_DEVICE void attention_by_rows(Worker& w, Packets<Q> q, Packets<Q> k, Packets
                                value_cache + end);
   // Beside the ring, rows would get half of the memory's time, and not each worker an equal part of it:
   // all wait for the last one, and the ring can make up for it behind that.
-  w.pause_ring(true);
+  w.pause_ring();
   w.sync();
 #pragma unroll
   for (int place = 1; place < Plan::kUnits; ++place) copies.start(place);
@@ -285,13 +288,13 @@ AMK_DEVICE void attention_by_rows(Worker& w, Packets<Q> q, Packets<Q> k, Packets
     wait_copies<Plan::kUnits - 1>();
     __syncwarp();
     const unsigned char* keys = Plan::unit(warp, place);
-    unit.read(lane, keys, keys + Plan::kUnitBytes / 2);
+    unit.template read<true>(lane, keys, keys + Plan::kUnitBytes / 2, Plan::kUnitRows);
     __syncwarp();  // the unit was read
     copies.start(place);
     place = place + 1 < Plan::kUnits ? place + 1 : 0;
     softmax.template take<true>(unit, Plan::kUnitRows);
   }
-  w.pause_ring(false);
+  w.pause_ring();
   wait_copies<0>();
   __syncwarp();
   // The rest of a unit, and the new row.
@@ -299,8 +302,10 @@ AMK_DEVICE void attention_by_rows(Worker& w, Packets<Q> q, Packets<Q> k, Packets
   const unsigned char* values = keys + Plan::kUnitBytes / 2;
 #pragma unroll 1
   for (int turn = 0; turn < 2; ++turn) {
-    unit.read(lane, keys, values);
-    if (left > 0) softmax.template take<false>(unit, left);
+    if (left > 0) {
+      unit.template read<false>(lane, keys, values, left);
+      softmax.template take<false>(unit, left);
+    }
     keys = Plan::new_row(), values = keys + Plan::kRowBytes;
     left = own && warp == kSlices - 1 ? 1 : 0;
   }

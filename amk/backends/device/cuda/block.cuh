@@ -5,6 +5,7 @@ constexpr int kProducers = config::kProducers;
 constexpr int kThreads = (kSlices + kProducers) * 32;
 constexpr int kSlots = config::kSlots;
 constexpr int kWindow = config::kWindow / kProducers;  // stages in flight per producer
+constexpr int kPausedWindow = config::kPausedWindow / kProducers;
 static_assert(kSlots % kSlices == 0, "a slot belongs to one consumer warp");
 static_assert(kSlices % kProducers == 0, "a slot belongs to one producer warp");
 static_assert(kWindow > 0 && kWindow * kProducers <= kSlots, "the window fits the ring");
@@ -39,8 +40,8 @@ struct alignas(128) Block {
   alignas(16) uint64_t full[kSlots], empty[kSlots];
   uint64_t arrived[kBatchBuffers];  // of the warps at a batch
   uint64_t leaving;                 // the consumers have ended
+  uint64_t paused;                  // in every second phase the ring leaves memory to others
   volatile uint32_t poisoned;  // a wait of this worker timed out, or another worker failed
-  volatile uint32_t paused;    // the ring requests nothing
   int chosen[2];               // results of argmax, by turns
   alignas(16) unsigned char state[config::kPrivateBytes > 0 ? config::kPrivateBytes : 16];
 };

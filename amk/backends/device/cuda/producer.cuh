@@ -2,8 +2,8 @@ namespace amk {
 
 // A producer warp: copies every kProducers-th stage of the worker into the ring, ahead of the
 // consumers. A slot is refilled after its consumer released it; at most kWindow copies are in
-// flight, since every small load and store of the block queues behind them, and none is requested
-// while the consumers pause the ring.
+// flight, since every small load and store of the block queues behind them, and kPausedWindow while
+// the consumers pause the ring.
 struct Producer {
   int id, iteration = -1;
   AMK_TRACE(ProducerTrace trace;)
@@ -25,9 +25,9 @@ struct Producer {
     }
     AMK_TRACE(trace.end(trace.full);)
     AMK_TRACE(trace.begin();)
-    while (any_copier(b.paused != 0)) {
+    while (in_flight >= window()) {
+      if (in_flight > 0) retire();
     }
-    if (in_flight == kWindow) retire();
     AMK_TRACE(trace.end(trace.window);)
     ++in_flight;
     copier.copy(b.ring + slot * config::kSlotBytes, from, bytes, &b.full[slot]);
@@ -42,6 +42,9 @@ struct Producer {
   const int index;
 
  private:
+  AMK_DEVICE static int window() {
+    return any_copier(!barrier_done(&block().paused, 1)) ? kPausedWindow : kWindow;
+  }
   AMK_DEVICE void retire() {
     while (!stage_done(&block().full[oldest], oldest_parity)) {
     }

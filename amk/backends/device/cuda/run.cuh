@@ -15,8 +15,8 @@ AMK_DEVICE void run(const Buffers& buffers, const Launch* launch, Status* status
   if (thread < kBatchBuffers) barrier_init(&b.arrived[thread], kSlices * config::kArrivers);
   if (thread == 0) {
     barrier_init(&b.leaving, 1);
+    barrier_init(&b.paused, 1);
     b.poisoned = 0;
-    b.paused = 0;
   }
   publish_barriers();
   __syncthreads();

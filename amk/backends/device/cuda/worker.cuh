@@ -50,6 +50,7 @@ struct Worker {
   AMK_DEVICE Worker(const Launch* launch, Status* status)
       : id(blockIdx.x), pos(launch->pos - 1), thread(threadIdx.x), base(launch->base),
         launch(launch), status(status) {
+    begin();
     slot = warp();
   }
 
@@ -81,11 +82,15 @@ struct Worker {
   }
 
   // Starts a primitive, for the same reason.
-  AMK_DEVICE void begin() { asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread)); }
+  AMK_DEVICE void begin() {
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    // Through a shuffle, so that the compiler knows that it is the same in all lanes.
+    uniform_warp = __shfl_sync(kAllLanes, thread >> 5, 0) & (kSlices - 1);
+  }
 
-  int thread;
+  int thread, uniform_warp;
   AMK_DEVICE int lane() const { return thread & 31; }
-  AMK_DEVICE int warp() const { return thread >> 5 & (kSlices - 1); }
+  AMK_DEVICE int warp() const { return uniform_warp; }
   AMK_DEVICE unsigned char* slice() const { return block().scratch + warp() * kSliceBytes; }
 
   // After a failed attempt of a wait: true if the warp must go on without. describe() -> Awaited
@@ -144,9 +149,9 @@ struct Worker {
     }
   }
 
-  // While something else that is large is read, the ring can leave the memory to it.
-  AMK_DEVICE void pause_ring(bool paused) const {
-    if (leader()) block().paused = paused;
+  // While something else that is large is read, the ring leaves the memory to it: between two calls.
+  AMK_DEVICE void pause_ring() const {
+    if (leader()) barrier_arrive(&block().paused);
   }
 
   // Batches: all warps write partial results, the last to arrive reduces them.
