@@ -1,6 +1,6 @@
 """Attention of the CUDA device layer on the CPU: its own text, in an emulated block of 256 threads.
 
-Only the PTX is replaced (`emulate.h`); barriers, copies and warp collectives are those of the text.
+Only the PTX is replaced (`emulated_attention.h`); barriers, copies and warp collectives are those of the text.
 Exact results equal `numerics.attention_partial` bit for bit, whatever order the threads run in;
 fast ones deal the rows out differently, so that only the sum of all partial results is the same.
 """
@@ -27,7 +27,7 @@ from amk.interpreters import numerics
 from amk.runtime.toolchain import find_cxx, missing_cxx
 
 ROWS = (0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 300)
-EPOCH, SPLITS = 7, 2  # as in emulated_entry.h
+EPOCH, SPLITS = 7, 2  # as in emulated_attention_entry.h
 ERRORS = ("", "deadlock", "misaligned access", "copy out of the tile", "copy not waited for")
 ERRORS += ("write behind the tile",)
 MOVED, EQUAL = "cuda/registers_moved.cuh", "cuda/registers_equal.cuh"
@@ -67,7 +67,7 @@ LIBRARIES = {
     "fast": (MOVED, FAST),
     "equal": (EQUAL, [Shape(t, t, d, g, z) for t, d, z in EQUAL_DIFFERS for g in (1, 3, 4)]),
 }
-ROWS_WAY, HELD, COPIED = range(3)  # as in emulated_entry.h
+ROWS_WAY, HELD, COPIED = range(3)  # as in emulated_attention_entry.h
 
 
 # The text.
@@ -81,7 +81,7 @@ def replace(text: str, pattern: str, by: str = "") -> str:
 
 
 def without_functions(text: str, *names: str) -> str:
-    """`text` without the functions of these names, which emulate.h defines instead."""
+    """`text` without the functions of these names, which emulated_attention.h defines instead."""
     for name in names:
         text = replace(text, rf"^AMK_DEVICE \w+ {name}\([^{{]*{{(?:[^\n]*}}\n|.*?\n}}\n)")
     return text
@@ -119,9 +119,10 @@ def emulated_text(registers: str, mutate: Callable[[str], str]) -> str:
             device_file("host/platform.h"),
             "#define AMK_TRACE(...)",
             *(device_file(f"common/{name}") for name in common),
-            (folder / "emulate.h").read_text(encoding="utf-8"),
+            (folder / "simt.h").read_text(encoding="utf-8"),
+            (folder / "emulated_attention.h").read_text(encoding="utf-8"),
             *device,
-            (folder / "emulated_entry.h").read_text(encoding="utf-8"),
+            (folder / "emulated_attention_entry.h").read_text(encoding="utf-8"),
         ]
     )
 

@@ -18,6 +18,7 @@ struct Producer {
   AMK_DEVICE bool push(const unsigned char* from, int bytes) {
     Block& b = block();
     AMK_TRACE(trace.begin();)
+    const bool paused = is_paused();  // asked for with the slot: one latency for both
     while (any_copier(!stage_done(&b.empty[slot], parity ^ 1))) {
       if (!any_copier(barrier_done(&b.leaving, 0))) continue;
       left = true;
@@ -25,9 +26,8 @@ struct Producer {
     }
     AMK_TRACE(trace.end(trace.full);)
     AMK_TRACE(trace.begin();)
-    while (in_flight >= window()) {
-      if (in_flight > 0) retire();
-    }
+    if (paused) pause();
+    if (in_flight == kWindow) retire();
     AMK_TRACE(trace.end(trace.window);)
     ++in_flight;
     copier.copy(b.ring + slot * config::kSlotBytes, from, bytes, &b.full[slot]);
@@ -42,8 +42,11 @@ struct Producer {
   const int index;
 
  private:
-  AMK_DEVICE static int window() {
-    return any_copier(!barrier_done(&block().paused, 1)) ? kPausedWindow : kWindow;
+  AMK_DEVICE static bool is_paused() { return any_copier(!barrier_done(&block().paused, 1)); }
+  AMK_DEVICE void pause() {
+    while (in_flight >= kPausedWindow && is_paused()) {
+      if (in_flight > 0) retire();
+    }
   }
   AMK_DEVICE void retire() {
     while (!stage_done(&block().full[oldest], oldest_parity)) {
