@@ -30,7 +30,7 @@ class Choice:
     load: Callable[[Program, ModuleOp, Weights, Progress], Device]
     """Makes the device, with its constants loaded."""
     even: bool = False
-    """Whether fewer workers may be taken where that makes no phase slower."""
+    """Whether fewer workers may be taken where they share the work more evenly."""
     window: int | None = None
     """Bytes in flight for each worker that this device's memory needs, if it is known."""
 

@@ -175,7 +175,7 @@ def compile(
     "cuda" (the GPU), or the architecture to print for, such as "sm_90". `dtype` is the storage type
     of the matrices, by default the checkpoint's; `context` the number of positions; `workers` the
     number of thread blocks or threads, by default one for each multiprocessor or core (on a
-    GPU fewer, where that makes no phase slower). `timeout`
+    GPU up to 3 % fewer, where they share the work more evenly). `timeout`
     (seconds) bounds each wait inside a launch; `progress` shows long steps. Raises AmkError where
     anything does not fit.
     """

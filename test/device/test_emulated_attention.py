@@ -1,8 +1,9 @@
 """Attention of the CUDA device layer on the CPU: its own text, in an emulated block of 256 threads.
 
-Only the PTX is replaced (`emulated_attention.h`); barriers, copies and warp collectives are those of the text.
-Exact results equal `numerics.attention_partial` bit for bit, whatever order the threads run in;
-fast ones deal the rows out differently, so that only the sum of all partial results is the same.
+Only the PTX is replaced (`emulated_attention.h`); barriers, copies and warp collectives are those
+of the text. Exact results equal `numerics.attention_partial` bit for bit, whatever order the
+threads run in; fast ones deal the rows out differently, so that only the sum of all partial results
+is the same.
 """
 
 from __future__ import annotations
