@@ -40,10 +40,18 @@ class Home:
 class Lowering:
     """Lowers one `nn.model`, operation by operation, in program order."""
 
-    def __init__(self, model: nn.ModelOp, exchange: Attribute, splits: Splits | None, slots: int):
+    def __init__(
+        self,
+        model: nn.ModelOp,
+        exchange: Attribute,
+        splits: Splits | None,
+        combined: int | None,
+        slots: int,
+    ):
         self.program = TileProgram(model, model.dtype, exchange, fast=exchange == bf16)
         self.model = model
         self.splits = splits
+        self.combined = combined
         self.slots = slots
         self.homes: dict[SSAValue, Home] = {}
         self.norms: dict[SSAValue, nn.RMSNormOp] = {}
@@ -257,7 +265,7 @@ class Lowering:
                 "lower-to-tiles: the result of an attention must be the input of a product",
                 location=location_of(op),
             )
-        lower_attention(self.program, op, inputs, out, splits)
+        lower_attention(self.program, op, inputs, out, splits, self.combined)
 
     def _repeat(self, op: nn.RepeatOp) -> None:
         program = self.program
@@ -300,7 +308,8 @@ class LowerToTilesPass(ModulePass):
     the storage type of the model, but f32 where pairs of bf16 do not fit (kernels of a program that
     rounds them to bf16 are `fast`); `splits` and
     `units`, the tasks and the warps of a task that share the positions of a key/value head;
-    `slots`, the rows of the ring of logits.
+    `combine`, the elements of a head that one task makes of their results; `slots`, the rows of the
+    ring of logits.
     """
 
     name = "lower-to-tiles"
@@ -310,6 +319,7 @@ class LowerToTilesPass(ModulePass):
     exchange: str | None = None
     splits: int | None = None
     units: int = 1
+    combine: int | None = None
     slots: int = 1
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
@@ -317,7 +327,8 @@ class LowerToTilesPass(ModulePass):
         if len(models) != 1:
             raise AmkError(f"lower-to-tiles needs one nn.model, the module has {len(models)}")
         model = models[0]
-        operations = Lowering(model, self._exchange(model), self._splits(), self.slots).run()
+        lowering = Lowering(model, self._exchange(model), self._splits(), self.combine, self.slots)
+        operations = lowering.run()
         block = op.body.block
         for new in operations:
             block.insert_op_before(new, model)

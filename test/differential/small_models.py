@@ -43,6 +43,7 @@ class SmallModel:
     exchange: str = "f32"
     splits: int | None = 2
     units: int = 1
+    combine: int | None = None
     eos: tuple[int, ...] = ()
 
     def __str__(self) -> str:
@@ -80,7 +81,11 @@ class SmallModel:
     def tile_module(self) -> ModuleOp:
         module = self.nn_module()
         LowerToTilesPass(
-            exchange=self.exchange, splits=self.splits, units=self.units, slots=SLOTS
+            exchange=self.exchange,
+            splits=self.splits,
+            units=self.units,
+            combine=self.combine,
+            slots=SLOTS,
         ).apply(new_context(), module)
         verify_module(module)
         return module
@@ -133,6 +138,7 @@ def small_models() -> Iterator[SmallModel]:
             exchange="bf16" if seed % 6 == 5 else "f32",
             splits=splits,
             units=units,
+            combine=2 if seed % 4 == 2 else None,
         )
 
 

@@ -10,6 +10,8 @@ from xdsl.ir import Attribute, SSAValue
 
 from amk.dialects import nn, tile
 from amk.dialects.access import Access, Dim
+from amk.errors import AmkError
+from amk.ir.location import location_of
 from amk.passes.tiling.program import POSITION, TileProgram, read, span, whole, write
 from amk.passes.tiling.scalars import INDEX, KernelBuilder, Scalars, scalar_region
 from amk.schedule.expr import Expr
@@ -59,15 +61,19 @@ def lower_attention(
     inputs: Sequence[Operand],
     out: str,
     splits: Splits,
+    combined: int | None,
 ) -> None:
-    """Append the attention phase and the combine phase, which writes the vector `out`."""
+    """Append the attention phase and the combine phase, which writes the vector `out`.
+
+    A combine task writes `combined` elements of a head, by default as many as `_combined` says.
+    """
     partial = program.buffer(
         program.unique("partial"),
         "scratch",
         MemRefType(f32, [op.heads.value.data, splits.parts, op.head_dim.value.data + 2]),
     )
     _attention_phase(program, op, inputs, partial, splits)
-    _combine_phase(program, op, partial, out, splits)
+    _combine_phase(program, op, partial, out, splits, combined)
 
 
 def _attention_phase(
@@ -137,10 +143,21 @@ def _cache(program: TileProgram, name: str, op: nn.AttentionOp, splits: Splits) 
 
 
 def _combine_phase(
-    program: TileProgram, op: nn.AttentionOp, partial: str, out: str, splits: Splits
+    program: TileProgram,
+    op: nn.AttentionOp,
+    partial: str,
+    out: str,
+    splits: Splits,
+    combined: int | None,
 ) -> None:
     heads, size = op.heads.value.data, op.head_dim.value.data
-    block = _block(heads, size)
+    block = _combined(heads, size) if combined is None else combined
+    if block % 2 or block < 2 or size % block:
+        raise AmkError(
+            f"lower-to-tiles: combine must be even and divide the {size} elements of a head,"
+            f" got {block}",
+            location=location_of(op),
+        )
     per_head = size // block
     index = Expr.var(tile.PhaseOp.INDEX)
     head, first = index // per_head, index % per_head * block
@@ -167,7 +184,7 @@ def _combine_phase(
     program.phase(kernel, heads * per_head, rows=False)
 
 
-def _block(heads: int, size: int) -> int:
+def _combined(heads: int, size: int) -> int:
     """Elements of a head that one combine task writes: an even divisor of `size`.
 
     At least about eight, and so many that no worker of a large GPU has two tasks, one behind the

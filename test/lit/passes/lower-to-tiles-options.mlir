@@ -1,6 +1,8 @@
 // What the options of lower-to-tiles change.
 // RUN: amk-opt %s --lower-to-tiles="exchange=bf16 splits=1" | filecheck %s --check-prefix=EXCHANGE
 // RUN: amk-opt %s --lower-to-tiles | filecheck %s --check-prefix=DEFAULT
+// RUN: amk-opt %s --lower-to-tiles="combine=2" | filecheck %s --check-prefix=COMBINE
+// RUN: not amk-opt %s --lower-to-tiles="combine=3" 2>&1 | filecheck %s --check-prefix=WRONG
 
 // Activations travel as bf16, the residual of an owner and the caches do not; one split needs no merge
 // of several parts, and the position that it appends is every position.
@@ -19,6 +21,12 @@
 // DEFAULT: tile.buffer @keys state : memref<3x2x16x1x8xf32>
 // DEFAULT: tile.phase @attention calls @attention for t in 32 args [
 // DEFAULT: out @keys[l, t floordiv 16, t mod 16, pos floordiv 16, 0 : 4] if (pos - t) mod 16 == 0,
+// DEFAULT: tile.phase @combine calls @combine for t in 4 args [
+
+// Two tasks for each of the four heads, of two elements each.
+// COMBINE: tile.phase @combine calls @combine for t in 8 args [
+// COMBINE: out @attention_out[t * 2 : t * 2 + 2]]
+// WRONG: lower-to-tiles: combine must be even and divide the 4 elements of a head, got 3
 nn.model @attends {context = 16, eos = array<i64>, dtype = f32} (%token: tensor<i32>, %pos: index) {
   %e = nn.param "embed_tokens.weight" : tensor<8x12xf32>
   %x0 = nn.embedding %e, %token : (tensor<8x12xf32>, tensor<i32>) -> tensor<12xf32>
