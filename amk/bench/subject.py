@@ -19,7 +19,7 @@ from amk.frontend.checkpoint import Checkpoint
 from amk.frontend.config import parse_config
 from amk.frontend.import_model import DtypeName, import_model
 from amk.runtime.abi import Launch
-from amk.runtime.build import DEFAULTS, PassOptions, lower
+from amk.runtime.build import DEFAULTS, PassOptions
 from amk.runtime.choose import HOST, Choice, choose_device
 from amk.runtime.constants import Weights
 from amk.runtime.device import Device
@@ -59,15 +59,7 @@ def prepare(
     if choice.target == HOST and find_cxx() is None:
         raise AmkError(missing_cxx())  # the interpreter is not worth measuring
     module = import_model(checkpoint, dtype=dtype, context=context)
-    lower(
-        module,
-        choice.workers,
-        choice.target,
-        even=choice.even,
-        window=choice.window,
-        options=options,
-        progress=progress,
-    )
+    choice.lower(module, options, progress)
     weights: Any = checkpoint
     if isinstance(checkpoint, RandomCheckpoint):
         weights = RandomOnDevice(checkpoint, array_module(choice.target))

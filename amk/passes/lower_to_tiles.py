@@ -319,8 +319,8 @@ class LowerToTilesPass(ModulePass):
     exchange: str | None = None
     splits: int | None = None
     units: int = 1
-    combine: int | None = None
     slots: int = 1
+    combine: int | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         models = [m for m in op.body.block.ops if isinstance(m, nn.ModelOp)]

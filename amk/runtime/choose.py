@@ -12,10 +12,10 @@ from amk.backends.arch import ARCHS, window_bytes
 from amk.backends.program import Program
 from amk.errors import AmkError
 from amk.ir.diagnostics import remark
-from amk.runtime.build import find_arch, load_constants
+from amk.runtime.build import DEFAULTS, PassOptions, find_arch, load_constants, lower
 from amk.runtime.constants import Weights
 from amk.runtime.device import Device
-from amk.runtime.progress import Progress
+from amk.runtime.progress import Progress, silent
 from amk.runtime.toolchain import find_cxx, has_gpu, missing_cxx, read_gpus
 
 HOST = "host"
@@ -33,6 +33,20 @@ class Choice:
     """Whether fewer workers may be taken where they share the work more evenly."""
     window: int | None = None
     """Bytes in flight for each worker that this device's memory needs, if it is known."""
+
+    def lower(
+        self, module: ModuleOp, options: PassOptions = DEFAULTS, progress: Progress = silent
+    ) -> None:
+        """Turn an nn module into a verified schedule for this device, in place."""
+        lower(
+            module,
+            self.workers,
+            self.target,
+            even=self.even,
+            window=self.window,
+            options=options,
+            progress=progress,
+        )
 
 
 def choose_device(arch: str, workers: int | None) -> Choice:

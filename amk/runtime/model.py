@@ -13,7 +13,6 @@ from amk.backends.program import Program
 from amk.errors import AmkError
 from amk.frontend.checkpoint import Checkpoint, open_checkpoint
 from amk.frontend.import_model import import_model
-from amk.runtime.build import lower
 from amk.runtime.choose import choose_device
 from amk.runtime.device import Device
 from amk.runtime.progress import Progress, silent
@@ -184,14 +183,7 @@ def compile(
         raise AmkError(f"{checkpoint.name} holds no weights, only a config: it cannot run")
     choice = choose_device(arch, workers)
     module = import_model(checkpoint, dtype=dtype, context=context)
-    lower(
-        module,
-        choice.workers,
-        choice.target,
-        even=choice.even,
-        window=choice.window,
-        progress=progress,
-    )
+    choice.lower(module, progress=progress)
     with progress("printing the program"):
         program = emit_program(module, choice.target)
     device = choice.load(program, module, checkpoint, progress)

@@ -196,9 +196,8 @@ def shared_bytes(config: Mapping[str, int]) -> int:
     reductions = 4 * 4 * (4 * (SLICES * 8 + 8) + 3 * SLICES)
     product = SLICES * config["kOperandBytes"] + reductions
     size = _align(size, 128) + max(product, config["kScoreBytes"])
-    size = _align(size, 16) + 8 * (
-        2 * config["kSlots"] + 4 + 2
-    )  # barriers: ring, batches, end and pause
+    barriers = 2 * config["kSlots"] + 4 + 2  # of the ring, of batches, end and pause
+    size = _align(size, 16) + 8 * barriers
     size += 4 * (1 + 2)  # flag, results of argmax
     return _align(_align(size, 16) + (config["kPrivateBytes"] or 16), 128)
 

@@ -57,7 +57,7 @@ def _check_ring(values: Mapping[str, int], node: syntax.Node) -> None:
     slots, producers, window = (values[k] for k in ("kSlots", "kProducers", "kWindow"))
     paused = values["kPausedWindow"]
     whole = producers > 0 and slots % SLICES == 0 and SLICES % producers == 0
-    whole = whole and 0 < window <= slots and 0 <= paused <= slots
+    whole = whole and 0 < window <= slots and 0 <= paused <= window
     require(whole, node, "the ring does not add up")
 
 
