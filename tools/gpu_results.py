@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from amk.runtime.toolchain import has_gpu, read_gpus
 
@@ -111,27 +113,33 @@ def script(name: str, seconds: int, path: str, *arguments: str) -> Step:
 def run(step: Step, out: Path) -> bool:
     """Runs a step with its output in a log; says how it ended, with the log's last lines."""
     started, log = time.monotonic(), out / f"{step.name}.log"
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     with log.open("wb") as file:
-        try:
-            status: int | None = subprocess.run(
-                step.command,
-                cwd=ROOT,
-                env=environment,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                timeout=step.seconds,
-                check=False,
-            ).returncode
-        except subprocess.TimeoutExpired:
-            status = None
+        status = exit_status(step, file)
+    seconds = time.monotonic() - started
     how = "took too long" if status is None else "good" if status == 0 else f"failed ({status})"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-6:]
-    print(
-        f"== {step.name}: {how}, {time.monotonic() - started:.0f} s", *lines, sep="\n", flush=True
-    )
+    print(f"== {step.name}: {how}, {seconds:.0f} s", *lines, sep="\n", flush=True)
     return status == 0
+
+
+def exit_status(step: Step, log: BinaryIO) -> int | None:
+    """None where the step took too long; what it started is then ended as well."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    process = subprocess.Popen(
+        step.command,
+        cwd=ROOT,
+        env=environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(step.seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return None
 
 
 def compile_kernels(shapes: list[str]) -> None:
