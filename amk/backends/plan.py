@@ -193,11 +193,6 @@ def choose_config(
         for layout in streams.values()
         for bound in zip(layout.chunk_bounds, layout.chunk_bounds[1:], strict=False)
     ]
-    weight = sum(layout.layers * layout.layer_bytes for layout in streams.values())
-    copies = sum(
-        layout.layers * layout.blocks * (len(layout.chunk_bounds) - 1)
-        for layout in streams.values()
-    )
     config = {
         "kWorkers": workers,
         "kSlices": SLICES,
@@ -225,16 +220,30 @@ def choose_config(
         more = {**config, "kRowUnits": units, "kScoreBytes": score}
         if shared_bytes(more) <= arch.shared_bytes:
             config = more
+    return {**config, **_windows(schedule, config, streams.values(), arch)}
+
+
+def _windows(
+    schedule: task.ScheduleOp,
+    config: Mapping[str, int],
+    streams: Iterable[StreamLayout],
+    arch: Arch,
+) -> dict[str, int]:
+    """Stages in flight, always and beside the rows of attention, in whole rounds of producers."""
+    weight = copies = 0
+    for layout in streams:
+        weight += layout.layers * layout.layer_bytes
+        copies += layout.layers * layout.blocks * (len(layout.chunk_bounds) - 1)
+    round_bytes = config["kProducers"] * max(1, weight // max(copies, 1))
     if schedule.window:
         window = schedule.window.value.data
     else:
         window = window_bytes(arch.bandwidth, arch.workers)
-    round_bytes = config["kProducers"] * max(1, weight // max(copies, 1))
     beside = max(0, window - row_bytes(config["kRowUnits"], config["kUnitPieces"]))
-    for name, size in (("kWindow", window), ("kPausedWindow", beside)):
-        rounds = -(-size // round_bytes)
-        config[name] = min(config["kSlots"], rounds * config["kProducers"])
-    return config
+    return {
+        name: min(config["kSlots"], -(-size // round_bytes) * config["kProducers"])
+        for name, size in (("kWindow", window), ("kPausedWindow", beside))
+    }
 
 
 def _combine_bytes(family: Family) -> int:

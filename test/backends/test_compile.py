@@ -112,6 +112,11 @@ def test_real_shapes_fit_into_shared_memory(name: str, target: str) -> None:
         wanted = (28 << 10) * (arch.bandwidth / 3350) * (132 / arch.workers)
         assert (config["kWindow"] - config["kProducers"]) * mean < wanted
         assert config["kWindow"] * mean > 0.97 * wanted
+        # While attention reads rows, with what it has in flight: units of 1 KiB a piece and warp.
+        rows = 8 * config["kRowUnits"] * config["kUnitPieces"] * 1024
+        assert config["kPausedWindow"] * mean + rows > 0.97 * wanted
+        assert config["kPausedWindow"] <= config["kWindow"]
+    assert config["kRowUnits"] in (2, 3)
     # A whole ring of the largest chunks, and what else a block needs, leave less than eight slots.
     if config["kSlots"] < 64:
         assert program.shared_bytes + 8 * config["kSlotBytes"] > arch.shared_bytes

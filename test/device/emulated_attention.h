@@ -1,5 +1,5 @@
-// What attention of the device layer needs of a GPU, on the fibers of simt.h. A warp collective is a
-// barrier of its lanes here: a missing __syncwarp next to one does not show. The platform of the
+// What attention of the device layer needs of a GPU, on the fibers of simt.h. A warp collective is
+// a barrier of its lanes here: a missing __syncwarp next to one does not show. The platform of the
 // host and simt.h come before this text, device code whose PTX is replaced comes after it.
 struct alignas(8) float2 {
   float x, y;

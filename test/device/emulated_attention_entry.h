@@ -65,8 +65,8 @@ AMK_TEST_EXPORT int run_tasks(const char* shape, const Task* tasks, int count, f
 #undef AMK_RUN
   return -1;
 }
-// How a shape is computed: by rows, by tiles with the next one held in registers, or by tiles that are
-// copied; -1 if it was not compiled.
+// How a shape is computed: by rows, by tiles with the next one held in registers, or by tiles that
+// are copied; -1 if it was not compiled.
 enum Way { kRows, kHeld, kCopied };
 AMK_TEST_EXPORT int way(const char* shape) {
 #define AMK_WAY(KV, Q, D, G, Z, F) \

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import re
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
-from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
+from device_text import device_file, replace, without_functions
 from numpy.typing import NDArray
 
 from amk.backends.device import attention_bytes, cache_row
@@ -72,24 +71,6 @@ ROWS_WAY, HELD, COPIED = range(3)  # as in emulated_attention_entry.h
 
 
 # The text.
-
-
-def replace(text: str, pattern: str, by: str = "") -> str:
-    """`text` with the one match of `pattern` replaced."""
-    text, count = re.subn(pattern, lambda _: by, text, flags=re.DOTALL | re.MULTILINE)
-    assert count == 1, f"the device layer has {count} of {pattern!r} now: adapt the emulation"
-    return text
-
-
-def without_functions(text: str, *names: str) -> str:
-    """`text` without the functions of these names, which emulated_attention.h defines instead."""
-    for name in names:
-        text = replace(text, rf"^AMK_DEVICE \w+ {name}\([^{{]*{{(?:[^\n]*}}\n|.*?\n}}\n)")
-    return text
-
-
-def device_file(name: str) -> str:
-    return files("amk.backends.device").joinpath(name).read_text(encoding="utf-8")
 
 
 def emulated_text(registers: str, mutate: Callable[[str], str]) -> str:

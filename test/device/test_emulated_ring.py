@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_emulated_attention import device_file, replace
+from device_text import device_file, replace
 
 from amk.runtime.toolchain import find_cxx, missing_cxx
 

@@ -12,7 +12,7 @@ from amk.passes.placement import worker_counts
 from amk.passes.verify_schedule import check
 
 MOST = 34
-# Of its rows, 33 workers each get as many tiles as all others; 34 would have less to do than one.
+# 33 or 66 tiles in every phase: 33 workers have equally much to do, of 34 some would have nothing.
 EVEN_FOR_33 = SmallModel(
     seed=3, heads=66, kv_heads=33, hidden=264, head_dim=8, intermediate=264, vocabulary=264
 )

@@ -1,7 +1,7 @@
 namespace amk {
 
-// Whether sums may have any order, a row is at most what a warp reads at once, and the query heads fit
-// into registers.
+// Whether sums may have any order, a row is at most what a warp reads at once, and the query heads
+// fit into registers.
 template <class KV, int D, int G, class Functions>
 constexpr bool kByRows = !Functions::kOrdered && AttentionScratch<KV, D, G>::kRowBytes <= 32 * 16 &&
                          G * 16 / static_cast<int>(sizeof(KV)) <= 64;
@@ -23,8 +23,8 @@ AMK_DEVICE void attention(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, b
       return;
     }
   }
-  attention_by_tiles<KV, D, G, Z, S, kOneTile, Functions>(w, q, k, v, own, key_cache, value_cache, rows,
-                                                scale, partial);
+  attention_by_tiles<KV, D, G, Z, S, kOneTile, Functions>(w, q, k, v, own, key_cache, value_cache,
+                                                          rows, scale, partial);
 }
 
 }  // namespace amk

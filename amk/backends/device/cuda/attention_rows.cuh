@@ -1,8 +1,8 @@
 namespace amk {
 
 // Attention by rows: kLanes lanes share a row, 16 bytes each, so a warp sees kAtOnce rows at once,
-// for all query heads. The rows of a split go round the warps in units; each warp has kUnits of them
-// in shared memory, copies the next one when it read one, and meets the others at the end.
+// for all query heads. The rows of a split go round the warps in units; each warp has kUnits of
+// them in shared memory, copies the next one when it read one, and meets the others at the end.
 template <class KV, int D, int G>
 struct RowsPlan : AttentionScratch<KV, D, G> {
   using Scratch = AttentionScratch<KV, D, G>;
@@ -38,7 +38,8 @@ struct RowsPlan : AttentionScratch<KV, D, G> {
 template <class Plan>
 struct UnitCopies {
   const unsigned char *keys, *values;  // this lane's first piece of the next unit
-  int left, lane, warp;                // rows of the split from the next unit on
+  int left;                            // rows of the split from the next unit on
+  int lane, warp;
 
   AMK_DEVICE UnitCopies(const Worker& w, const void* key_cache, const void* value_cache, int rows)
       : left(rows - w.warp() * Plan::kUnitRows), lane(w.lane()), warp(w.warp()) {
@@ -71,7 +72,8 @@ struct UnitPieces {
 
   // Reads a unit, all of it or the first `count` rows; pieces that are not there are zero.
   template <bool kAll>
-  AMK_DEVICE void read(int lane, const unsigned char* keys, const unsigned char* values, int count) {
+  AMK_DEVICE void read(int lane, const unsigned char* keys, const unsigned char* values,
+                       int count) {
     const int row = lane / Plan::kLanes, piece = lane % Plan::kLanes;
     const int first = row * Plan::kRowBytes + piece * 16;
 #pragma unroll
@@ -255,8 +257,8 @@ AMK_DEVICE Partial<D> sum_of_parts(int lane, int first, int g) {
   return sum;
 }
 
-// Attention in any order of the rows, as fast as memory brings them: a warp takes whole rows, for all
-// heads of the group. The Z partial results of a split share the warps among themselves.
+// Attention in any order of the rows, as fast as memory brings them: a warp takes whole rows, for
+// all heads of the group. The Z partial results of a split share the warps among themselves.
 template <class KV, int D, int G, int Z, int S, class Functions, class Q>
 AMK_DEVICE void attention_by_rows(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, bool own,
                                   KV* key_cache, KV* value_cache, int rows, float scale,
@@ -273,8 +275,8 @@ AMK_DEVICE void attention_by_rows(Worker& w, Packets<Q> q, Packets<Q> k, Packets
   const long end = static_cast<long>(rows) * Plan::kRow;
   receive_attended<Plan, D, G>(w, q, k, v, own, new_key, new_key + Plan::kRow, key_cache + end,
                                value_cache + end);
-  // Beside the ring, rows would get half of the memory's time, and not each worker an equal part of it:
-  // all wait for the last one, and the ring can make up for it behind that.
+  // Beside the ring, rows would get half of the memory's time, and not each worker an equal part of
+  // it: all wait for the last one, and the ring can make up for it behind that.
   w.pause_ring();
   w.sync();
 #pragma unroll

@@ -57,8 +57,8 @@ struct OldRows {
   }
 };
 
-// Whether the tile behind the one in use is on its way in registers; otherwise it is copied when the
-// one before it was read. More tiles on their way would bring nothing: ptxas gives all loads of a
+// Whether the tile behind the one in use is on its way in registers; otherwise it is copied when
+// the one before it was read. More tiles on their way would bring nothing: ptxas gives all loads of a
 // warp one scoreboard, so a wait for one is a wait for all.
 template <class Plan>
 constexpr bool kHeldTile = OldRows<Plan>::kMine <= kMostHeldPieces;
@@ -163,8 +163,8 @@ struct TileSoftmax : Partial<D> {
   }
 };
 
-// Attention in the order of the IR: a (head, unit) pair belongs to a warp, which takes the rows of its
-// unit tile by tile.
+// Attention in the order of the IR: a (head, unit) pair belongs to a warp, which takes the rows of
+// its unit tile by tile. With kOneTile there is never a second one.
 template <class KV, int D, int G, int Z, int S, bool kOneTile, class Functions, class Q>
 AMK_DEVICE void attention_by_tiles(Worker& w, Packets<Q> q, Packets<Q> k, Packets<Q> v, bool own,
                                    KV* key_cache, KV* value_cache, int rows, float scale,

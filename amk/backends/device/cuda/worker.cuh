@@ -149,7 +149,7 @@ struct Worker {
     }
   }
 
-  // While something else that is large is read, the ring leaves the memory to it: between two calls.
+  // Between two calls the ring leaves the memory to something else that is large.
   AMK_DEVICE void pause_ring() const {
     if (leader()) barrier_arrive(&block().paused);
   }
