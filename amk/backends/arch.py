@@ -40,8 +40,6 @@ class Arch:
     bandwidth: float
     registers: int = 65536
     """Registers of one multiprocessor."""
-    unit_pieces: int = 1
-    """16-byte pieces of keys, and of values, that a thread of attention holds in registers."""
     packing: str = "interleaved"
     """How streamed weights are packed, see `amk.backends.program.StreamLayout`."""
 
@@ -67,7 +65,6 @@ def _gpu(
         PRODUCERS,
         workers,
         bandwidth,
-        unit_pieces=2 if device == "sm_90" else 1,  # there producers leave registers to others
     )
 
 

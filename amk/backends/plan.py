@@ -5,6 +5,7 @@ A schedule that a target cannot run is refused here, so `verify-schedule` asks t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,10 @@ from amk.ir.expand import TaskLike, expand, schedule_of
 from amk.ir.location import location_of
 
 MOST_SLOTS = 64
+NARROW, WIDE = 3 / 4, 7 / 6
+"""Of `window_bytes`, what a worker has in flight that has stages in its ring, and one that has none.
+
+So workers that are behind get more of the memory, since all wait for the last one."""
 ROW_UNITS = range(2, 4)
 """Units of old rows that a warp of attention has in shared memory, the more the better."""
 
@@ -183,10 +188,8 @@ def choose_config(
     """The sizes of the ring and of shared memory, from the target's limits.
 
     A slot holds the largest chunk; the ring takes the shared memory that is left, in eights of
-    slots; what is left then holds more rows for attention. The window is as many chunks of each
-    producer as make `window_bytes` at their mean size, if the ring has as many; while attention
-    reads rows, it is as many as make that together with the rows. The schedule may say otherwise of
-    ring and window.
+    slots; what is left then holds more rows for attention. `_windows` says how many chunks are in
+    flight. The schedule may say otherwise of ring and window.
     """
     chunks = [
         bound[1] - bound[0]
@@ -201,22 +204,22 @@ def choose_config(
         "kSlotBytes": max(chunks, default=1) * STEP_BYTES,
         "kSlots": SLICES,
         "kWindow": SLICES,
+        "kWideWindow": SLICES,
         "kPausedWindow": 0,
         "kOperandBytes": max(
             [operand_bytes(s.columns, s.dtype) for s in streams.values()]
             + [_combine_bytes(f) for f in families],
             default=64,
         ),
-        "kScoreBytes": _score_bytes(families, buffers, arch, ROW_UNITS[0]),
+        "kScoreBytes": _score_bytes(families, buffers, ROW_UNITS[0]),
         "kRowUnits": ROW_UNITS[0],
-        "kUnitPieces": arch.unit_pieces,
         "kPrivateBytes": private_bytes(buffers),
     }
     if not arch.is_gpu:
         return config
     config["kSlots"] = _slots(schedule, config, arch)
     for units in ROW_UNITS:
-        score = _score_bytes(families, buffers, arch, units)
+        score = _score_bytes(families, buffers, units)
         more = {**config, "kRowUnits": units, "kScoreBytes": score}
         if shared_bytes(more) <= arch.shared_bytes:
             config = more
@@ -229,7 +232,11 @@ def _windows(
     streams: Iterable[StreamLayout],
     arch: Arch,
 ) -> dict[str, int]:
-    """Stages in flight, always and beside the rows of attention, in whole rounds of producers."""
+    """Stages in flight, in whole rounds of the producers, at the mean size of a stage.
+
+    About `window_bytes`: less for a worker that has stages in its ring, more for one that waits for
+    them, and beside the rows of attention at most what those leave of it.
+    """
     weight = copies = 0
     for layout in streams:
         weight += layout.layers * layout.layer_bytes
@@ -239,11 +246,14 @@ def _windows(
         window = schedule.window.value.data
     else:
         window = window_bytes(arch.bandwidth, arch.workers)
-    beside = max(0, window - row_bytes(config["kRowUnits"], config["kUnitPieces"]))
-    return {
-        name: min(config["kSlots"], -(-size // round_bytes) * config["kProducers"])
-        for name, size in (("kWindow", window), ("kPausedWindow", beside))
+    beside = max(0, window - row_bytes(config["kRowUnits"]))
+    rounds = {
+        "kWindow": math.ceil(NARROW * window / round_bytes),
+        "kWideWindow": math.ceil(WIDE * window / round_bytes),
+        "kPausedWindow": beside // round_bytes,
     }
+    most = config["kSlots"] // config["kProducers"]
+    return {name: min(most, count) * config["kProducers"] for name, count in rounds.items()}
 
 
 def _combine_bytes(family: Family) -> int:
@@ -259,7 +269,7 @@ def _combine_bytes(family: Family) -> int:
 
 
 def _score_bytes(
-    families: Iterable[Family], buffers: Mapping[str, Buffer], arch: Arch, row_units: int
+    families: Iterable[Family], buffers: Mapping[str, Buffer], row_units: int
 ) -> int:
     """Scratch of attention, whose warps have `row_units` units of rows each."""
     sizes: list[int] = []
@@ -269,8 +279,7 @@ def _score_bytes(
             if isinstance(op, tile.AttentionOp):
                 group, units, size = op.shape
                 storage = buffers[bound[op.key_cache].buffer].element
-                pieces = arch.unit_pieces
-                sizes.append(attention_bytes(storage, size, group, units, row_units, pieces))
+                sizes.append(attention_bytes(storage, size, group, units, row_units))
     return max(sizes, default=0)
 
 

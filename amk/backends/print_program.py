@@ -43,7 +43,7 @@ def emit_program(
     if stress is not None:
         config = {**config, "kStressSeed": stress & 0x7FFFFFFF}
     if whole_ring:
-        config = {**config, "kWindow": config["kSlots"]}
+        config = {**config, **dict.fromkeys(("kWindow", "kWideWindow"), config["kSlots"])}
     device = device_text(
         arch.device,
         table=plan.table is not None,

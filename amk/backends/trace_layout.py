@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from amk.backends.arch import PRODUCERS
 from amk.backends.program import BufferInfo
 
 TRACE_BUFFER = "amk_trace"
 """Name of the argument that takes the records."""
 WARPS = 8
 """Consumer warps of a worker on a GPU; on the host a worker is one thread."""
-_COPIERS = 8
-"""Copying lanes of a worker on a GPU."""
 _WORDS = 4
 
 
@@ -42,7 +41,7 @@ class Waits:
     packets: np.ndarray
     weights: np.ndarray
     ring_full: np.ndarray
-    """[workers, copying lanes, tokens]: producers waited for a free slot."""
+    """[workers, copy warps, tokens]: producers waited for a free slot."""
     window: np.ndarray
     """The same for copies in flight."""
 
@@ -73,7 +72,7 @@ class TraceLayout:
     @property
     def info(self) -> BufferInfo:
         """The argument that takes the records."""
-        words = self._records + self.workers * _COPIERS * self.tokens
+        words = self._records + self.workers * PRODUCERS * self.tokens
         return BufferInfo(TRACE_BUFFER, "output", "", (2 * words,), "i32")
 
     @property
@@ -85,7 +84,7 @@ class TraceLayout:
         words = values.view(np.uint64)
         shape = (self.workers, self.warps, self.tokens, self.tasks, _WORDS)
         records = words[: self._records].reshape(shape)
-        copiers = words[self._records :].reshape(self.workers, _COPIERS, self.tokens)
+        copiers = words[self._records :].reshape(self.workers, PRODUCERS, self.tokens)
         arrived, end = _halves(records[..., 2])
         packets, weights = _halves(records[..., 3])
         ring_full, window = _halves(copiers)

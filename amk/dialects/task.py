@@ -62,8 +62,8 @@ class ScheduleOp(IRDLOperation):
     }
     ```
 
-    Of a GPU, `ring` is how many slots for weights a worker has, and `window` how many bytes of
-    weights it has requested at a time, at least; without them the printer chooses.
+    Of a GPU, `ring` is how many slots for weights a worker has, and `window` about how many bytes
+    of weights it has requested at a time; without them the printer chooses.
     """
 
     name = "task.schedule"

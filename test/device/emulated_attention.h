@@ -60,6 +60,62 @@ void wait_copies() {
   simt::wait_copies(N);
 }
 
+// Lane 8 j + i points to row i of matrix j, of 16-bit values.
+inline uint16_t matrix_element(const unsigned char* const* rows, int matrix, int row, int column) {
+  const unsigned char* p = rows[8 * matrix + row];
+  if (reinterpret_cast<uintptr_t>(p) % 16) simt::fail(simt::kMisaligned);
+  uint16_t element;
+  std::memcpy(&element, p + 2 * column, 2);
+  return element;
+}
+inline void load_matrices(const unsigned char* row, uint32_t (&m)[4]) {
+  const unsigned char* const* rows = simt::gather(row);
+  const int lane = simt::machine.current & 31;
+  const auto element = [&](int j, int i) {
+    return uint32_t{matrix_element(rows, j, lane / 4, lane % 4 * 2 + i)};
+  };
+  for (int j = 0; j < 4; ++j) m[j] = element(j, 0) | element(j, 1) << 16;
+}
+inline void load_transposed(const unsigned char* row, uint32_t (&m)[4]) {
+  const unsigned char* const* rows = simt::gather(row);
+  const int lane = simt::machine.current & 31;
+  const auto element = [&](int j, int i) {
+    return uint32_t{matrix_element(rows, j, lane % 4 * 2 + i, lane / 4)};
+  };
+  for (int j = 0; j < 4; ++j) m[j] = element(j, 0) | element(j, 1) << 16;
+}
+
+// Row i of a matrix that the lanes of a warp hold, times row j of another.
+inline float dot_of_rows(const uint32_t* a, int i, const uint32_t* b, int j) {
+  float sum = 0.0f;
+  for (int k = 0; k < 4; ++k) {
+    const uint32_t x = a[i * 4 + k], y = b[j * 4 + k];
+    sum += low_half(x) * low_half(y) + high_half(x) * high_half(y);
+  }
+  return sum;
+}
+inline void multiply_rows(const uint32_t (&a)[2], const uint32_t* b, float (&c)[4]) {
+  const int lane = simt::machine.current & 31;
+  for (int h = 0; h < 2; ++h) {
+    // Two of them are there at a time: the second one is written behind the first.
+    const uint32_t* left = simt::gather(a[h]);
+    const uint32_t* right = simt::gather(b[h]);
+    for (int j = 0; j < 2; ++j) c[j] += dot_of_rows(left, lane / 4, right, lane % 4 * 2 + j);
+    __syncwarp();
+  }
+}
+inline void multiply_columns(const uint32_t* a, uint32_t b, float (&c)[4]) {
+  const int lane = simt::machine.current & 31;
+  for (int h = 0; h < 2; ++h) {
+    const uint32_t* columns = simt::gather(b);
+    const uint32_t* left = simt::gather(a[h]);
+    for (int j = 0; j < 2; ++j) {
+      c[2 * h + j] += dot_of_rows(left, lane / 4, columns, lane % 4 * 2 + j);
+    }
+    __syncwarp();
+  }
+}
+
 // Like the instructions of a GPU, a little off.
 struct Fast {
   static constexpr bool kOrdered = false;

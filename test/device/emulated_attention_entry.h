@@ -25,7 +25,7 @@ int run(const Task* tasks, int count, float scale, unsigned seed) {
   using Tiles = amk::TilesPlan<KV, D, G, Z>;
   using Rows = amk::RowsPlan<KV, D, G>;
   constexpr int kBytes =
-      amk::kByRows<KV, D, G, F> && Rows::kBytes > Tiles::kBytes ? Rows::kBytes : Tiles::kBytes;
+      amk::kByRows<KV, Q, D, G, F> && Rows::kBytes > Tiles::kBytes ? Rows::kBytes : Tiles::kBytes;
   const unsigned char* scratch = amk::block().scratch;
   std::memset(amk::block().scratch, 0xff, sizeof(amk::Block));  // NaN in either type
   simt::machine.tile = Tiles::rest();
@@ -71,7 +71,7 @@ enum Way { kRows, kHeld, kCopied };
 AMK_TEST_EXPORT int way(const char* shape) {
 #define AMK_WAY(KV, Q, D, G, Z, F) \
   if (!std::strcmp(shape, #KV " " #Q " " #D " " #G " " #Z " " #F)) \
-    return amk::kByRows<KV, D, G, F>                              ? kRows \
+    return amk::kByRows<KV, Q, D, G, F>                           ? kRows \
            : amk::kHeldTile<amk::TilesPlan<KV, D, G, Z>> ? kHeld \
                                                          : kCopied;
   AMK_SHAPES(AMK_WAY)

@@ -50,7 +50,7 @@ inline std::deque<Request> requests;
 enum State { kFree, kFilling, kFilled };
 inline std::vector<State> states;
 inline std::vector<int> in_flight, late;  // by producer; late: copies beyond the window of a pause
-inline bool paused = false;
+inline bool paused = false, was_wide = false;
 
 }  // namespace ring
 
@@ -73,7 +73,10 @@ inline bool stage_done(uint64_t* bar, uint32_t parity) {
   ring::poll();
   return (ring::barriers[bar].ended & 1) != parity;
 }
-inline bool any_copier(bool flag) { return flag; }
+// All lanes of a copy warp do the same: one fiber stands for them.
+constexpr unsigned kAllLanes = 0xffffffffu;
+inline bool __any_sync(unsigned, bool flag) { return flag; }
+inline unsigned __shfl_sync(unsigned, unsigned v, int) { return v; }
 
 struct Copier {
   void copy(void* to, const unsigned char* from, int bytes, uint64_t* full) const {
@@ -86,7 +89,14 @@ struct Copier {
       ring::states[slot] = ring::kFilled;
       return barrier_arrive(full);
     }
-    if (++ring::in_flight[producer] > kWindow) ring::fail("more in flight than the window");
+    // Where only a wide window is taken of the ring, the last slot behind it is free.
+    const int behind = std::max(kSlots / kProducers - kWideWindow - 1, 0) * kProducers;
+    if (++ring::in_flight[producer] > kWideWindow) ring::fail("more in flight than the window");
+    if (ring::in_flight[producer] > kWindow) {
+      ring::was_wide = true;
+      const int last = (slot + behind) % kSlots;
+      if (ring::states[last] != ring::kFree) ring::fail("a wide window for a ring that has stages");
+    }
     // One copy may be on its way to be requested when a pause begins.
     if (ring::paused && ring::in_flight[producer] > kPausedWindow && ++ring::late[producer] > 1) {
       ring::fail("the ring did not pause");

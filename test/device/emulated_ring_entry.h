@@ -142,5 +142,6 @@ int main(int, char** arguments) {
     ring::run<amk::bf16, 512>(seed, 2, 11, 4, static_cast<int>(seed % 4), iterations);
     ring::run<float, 300>(seed, 3, 5, 2, static_cast<int>(seed % 2), iterations);
   }
+  if (amk::kWideWindow > amk::kWindow && !ring::was_wide) ring::fail("never a wide window");
   std::printf("good\n");
 }

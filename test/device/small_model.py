@@ -66,14 +66,14 @@ class Shape:
             "kArrivers": 1,
             "kSlotBytes": 4096,
             "kSlots": slots,
-            "kWindow": 12,
+            "kWindow": 8,
+            "kWideWindow": 12,
             "kPausedWindow": 4,
             "kOperandBytes": max(
                 combine_bytes(elements), *(operand_bytes(k, self.dtype) for k in widths)
             ),
-            "kScoreBytes": attention_bytes(self.dtype, self.head, self.group, self.units, 2, 2),
+            "kScoreBytes": attention_bytes(self.dtype, self.head, self.group, self.units, 2),
             "kRowUnits": 2,
-            "kUnitPieces": 2,
             "kPrivateBytes": (self.hidden // 8 // self.workers + 2) * 32,
         }
 

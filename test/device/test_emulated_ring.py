@@ -20,7 +20,8 @@ CONFIG = {
     "kProducers": 4,
     "kSlotBytes": 4096,
     "kSlots": 24,
-    "kWindow": 12,
+    "kWindow": 8,
+    "kWideWindow": 12,
     "kPausedWindow": 4,
     "kOperandBytes": 64,
     "kScoreBytes": 0,
@@ -69,22 +70,38 @@ def run(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("slots", [8, 24, 40])
-@pytest.mark.parametrize(("window", "paused"), [(4, 0), (8, 4), (8, 8)])
+@pytest.mark.parametrize(("window", "wide", "paused"), [(4, 4, 0), (4, 8, 4), (8, 8, 8)])
 def test_stages_come_in_order_and_no_more_than_the_window(
-    slots: int, window: int, paused: int, tmp_path: Path
+    slots: int, window: int, wide: int, paused: int, tmp_path: Path
 ) -> None:
-    sizes = {"kSlots": slots, "kWindow": window, "kPausedWindow": paused}
+    sizes = {"kSlots": slots, "kWindow": window, "kWideWindow": wide, "kPausedWindow": paused}
     assert run(tmp_path, CONFIG | sizes) == "good"
 
 
 MUTATIONS = {
     "a slot is not waited for": (
-        (r"while \(any_copier\(!stage_done\(&b.empty\[slot\], parity \^ 1\)\)\)", "while (false)"),
+        (r"while \(any_lane\(!stage_done\(&b.empty\[slot\], parity \^ 1\)\)\)", "while (false)"),
         "a slot that was not released",
     ),
     "a stage more than the window": (
-        (r"if \(in_flight == kWindow\) retire", "if (in_flight > kWindow) retire"),
+        (r"kWideWindow : kWindow\)\) retire", "kWideWindow + 1 : kWindow)) retire"),
         "more in flight than the window",
+    ),
+    "always a wide window": (
+        (r"starved \? kWideWindow : kWindow", "kWideWindow"),
+        "a wide window for a ring that has stages",
+    ),
+    "never a wide window": (
+        (r"starved \? kWideWindow : kWindow", "kWindow"),
+        "never a wide window",
+    ),
+    "another slot tells whether the ring is empty": (
+        (r"kSlots / kProducers - kWideWindow - 1;", "kSlots / kProducers - kWideWindow - 3;"),
+        "a wide window for a ring that has stages",
+    ),
+    "the slot of another round tells it": (
+        (r"far_parity \^= 1;", ""),
+        "a wide window for a ring that has stages",
     ),
     "no pause": ((r"if \(paused\) pause\(\);", ""), "the ring did not pause"),
     "a pause where there is none": (
@@ -104,7 +121,7 @@ MUTATIONS = {
         "another stage",
     ),
     "nobody looks whether consumers left": (
-        (r"if \(!any_copier\(barrier_done\(&b.leaving, 0\)\)\) continue;", "continue;"),
+        (r"if \(!any_lane\(barrier_done\(&b.leaving, 0\)\)\) continue;", "continue;"),
         "nothing goes on",
     ),
     "chunks in another order": ((r"int c = p.index;", "int c = 3 - p.index;"), "another stage"),

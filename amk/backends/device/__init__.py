@@ -30,6 +30,7 @@ _CUDA = (
     "cuda/product.cuh",
     "cuda/attention_parts.cuh",
     "cuda/attention_tiles.cuh",
+    "cuda/matrix.cuh",
     "cuda/attention_rows.cuh",
     "cuda/attention.cuh",
     "cuda/combine.cuh",
@@ -91,11 +92,11 @@ CONFIG_KEYS = (
     "kSlotBytes",
     "kSlots",
     "kWindow",
+    "kWideWindow",
     "kPausedWindow",
     "kOperandBytes",
     "kScoreBytes",
     "kRowUnits",
-    "kUnitPieces",
     "kPrivateBytes",
 )
 """Names of the ``int`` constants of ``namespace amk::config``."""
@@ -106,6 +107,7 @@ SLICES = 8
 _STEP_COLUMNS = {"f32": 16, "bf16": 32}
 _VALUE_BYTES = {"f32": 4, "bf16": 2}
 _OPERAND_STEP_BYTES = 64
+_UNIT_BYTES = 2048
 
 
 def device_text(
@@ -169,25 +171,23 @@ def cache_row(head: int) -> int:
 
 
 def attention_bytes(
-    dtype: str, head: int, group: int, units: int, row_units: int, pieces: int
+    dtype: str, head: int, group: int, units: int, row_units: int
 ) -> int:
     """Scratch bytes of an attention task: config kScoreBytes is the maximum over the tasks.
 
     `dtype` of the cache, `head` size, query heads in a `group`, `units` (Z) of a split; config
-    kRowUnits as `row_units`, kUnitPieces as `pieces`.
+    kRowUnits as `row_units`.
     """
     row = cache_row(head) * _VALUE_BYTES[dtype]
     fixed = group * _align(head, 4) * 4 + 2 * row
     tiles = 32 * units * (2 * row + 16)
-    lanes = 1 << (row // 16 - 1).bit_length()  # that share a row
-    rows = 2 * row_units * pieces * (32 // lanes) * row
     part = group * (cache_row(head) + 4) * 4
-    return fixed + max(tiles, SLICES * max(rows, part))
+    return fixed + max(tiles, SLICES * max(row_units * _UNIT_BYTES, part))
 
 
-def row_bytes(row_units: int, pieces: int) -> int:
-    """Bytes of old rows that attention has in flight at most: config kRowUnits and kUnitPieces."""
-    return SLICES * row_units * 2 * pieces * 32 * 16
+def row_bytes(row_units: int) -> int:
+    """Bytes of old rows that attention has in flight at most: config kRowUnits."""
+    return SLICES * row_units * _UNIT_BYTES
 
 
 def shared_bytes(config: Mapping[str, int]) -> int:

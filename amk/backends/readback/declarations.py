@@ -54,10 +54,10 @@ def check_constants(
 
 def _check_ring(values: Mapping[str, int], node: syntax.Node) -> None:
     """A slot belongs to one consumer and one producer; the window is part of the ring."""
-    slots, producers, window = (values[k] for k in ("kSlots", "kProducers", "kWindow"))
-    paused = values["kPausedWindow"]
+    slots, producers = values["kSlots"], values["kProducers"]
+    window, wide, paused = (values[k] for k in ("kWindow", "kWideWindow", "kPausedWindow"))
     whole = producers > 0 and slots % SLICES == 0 and SLICES % producers == 0
-    whole = whole and 0 < window <= slots and 0 <= paused <= window
+    whole = whole and 0 < window <= wide <= slots and 0 <= paused <= wide
     require(whole, node, "the ring does not add up")
 
 

@@ -1,13 +1,13 @@
 namespace amk {
 
-// Attention by rows: kLanes lanes share a row, 16 bytes each, so a warp sees kAtOnce rows at once,
-// for all query heads. The rows of a split go round the warps in units; each warp has kUnits of
-// them in shared memory, copies the next one when it read one, and meets the others at the end.
+// Attention by rows: a warp takes whole rows for all query heads, on the matrix unit. The rows of a
+// split go round the warps in units; each warp has kUnits of them in shared memory, copies the next
+// one when it read one, and meets the others at the end. Of a unit, kLanes lanes copy a row, 16
+// bytes each, and kAtOnce rows at once.
 template <class KV, int D, int G>
 struct RowsPlan : AttentionScratch<KV, D, G> {
   using Scratch = AttentionScratch<KV, D, G>;
-  static constexpr int kElements = 16 / static_cast<int>(sizeof(KV));  // of a piece
-  static constexpr int kPieces = Scratch::kRowBytes / 16;              // of a row
+  static constexpr int kPieces = Scratch::kRowBytes / 16;  // of a row
   static constexpr int kLanes = kPieces <= 1    ? 1
                                 : kPieces <= 2  ? 2
                                 : kPieces <= 4  ? 4
@@ -16,9 +16,9 @@ struct RowsPlan : AttentionScratch<KV, D, G> {
                                                 : 32;
   static constexpr int kAtOnce = 32 / kLanes;
   static constexpr int kUnits = config::kRowUnits;
-  static constexpr int kUnitPieces = config::kUnitPieces;  // of a lane, of keys and of values
-  static constexpr int kUnitRows = kUnitPieces * kAtOnce;
-  static constexpr int kUnitBytes = 2 * kUnitRows * Scratch::kRowBytes;  // keys, then values
+  static constexpr int kUnitRows = 2 * kAtOnce;
+  static constexpr int kHalfUnit = 2 * 32 * 16;  // bytes of keys; values lie behind them
+  static constexpr int kUnitBytes = 2 * kHalfUnit;
   static constexpr int kPartRow = Scratch::kRow + 4;  // values, largest score, weight
   static constexpr int kPartBytes = G * kPartRow * 4;
   static constexpr int kWarpBytes =
@@ -27,6 +27,12 @@ struct RowsPlan : AttentionScratch<KV, D, G> {
 
   AMK_DEVICE static unsigned char* unit(int warp, int place) {
     return Scratch::rest() + warp * kWarpBytes + place * kUnitBytes;
+  }
+  // Where a piece of a row lies in half a unit: so that the same piece of eight rows is in
+  // different banks. Row 0 lies as in the cache.
+  AMK_DEVICE static int place_of(int row, int piece) {
+    const int linear = row * kLanes + piece;
+    return (linear ^ (linear / (kLanes > 8 ? kLanes : 8) & 7)) * 16;
   }
   // What a warp found for one query head; in place of its units.
   AMK_DEVICE static float* part(int warp, int g) {
@@ -38,192 +44,159 @@ struct RowsPlan : AttentionScratch<KV, D, G> {
 template <class Plan>
 struct UnitCopies {
   const unsigned char *keys, *values;  // this lane's first piece of the next unit
-  int left;                            // rows of the split from the next unit on
-  int lane, warp;
+  int left;                            // rows of the split from this lane's first one on
+  int row, piece, warp;
 
   AMK_DEVICE UnitCopies(const Worker& w, const void* key_cache, const void* value_cache, int rows)
-      : left(rows - w.warp() * Plan::kUnitRows), lane(w.lane()), warp(w.warp()) {
-    const int first = warp * Plan::kUnitRows * Plan::kRowBytes + lane * 16;
-    keys = static_cast<const unsigned char*>(key_cache) + first;
-    values = static_cast<const unsigned char*>(value_cache) + first;
+      : row(w.lane() / Plan::kLanes), piece(w.lane() % Plan::kLanes), warp(w.warp()) {
+    const int first = warp * Plan::kUnitRows + row;
+    left = piece < Plan::kPieces ? rows - first : 0;
+    keys = static_cast<const unsigned char*>(key_cache) + first * Plan::kRowBytes + piece * 16;
+    values = static_cast<const unsigned char*>(value_cache) + first * Plan::kRowBytes + piece * 16;
   }
   // Starts the copies of the next unit, if there is one, to a place.
   AMK_DEVICE void start(int place) {
-    constexpr int kHalf = Plan::kUnitBytes / 2;
-    const int bytes = left * Plan::kRowBytes < kHalf ? left * Plan::kRowBytes : kHalf;
-    unsigned char* to = Plan::unit(warp, place) + lane * 16;
+    constexpr int kStep = Plan::kAtOnce * Plan::kRowBytes;
+    unsigned char* unit = Plan::unit(warp, place);
 #pragma unroll
-    for (int i = 0; i < Plan::kUnitPieces * 512; i += 512) {
-      if (i + lane * 16 >= bytes) continue;
-      copy_16(to + i, keys + i);
-      copy_16(to + kHalf + i, values + i);
+    for (int n = 0; n < 2; ++n) {
+      if (n * Plan::kAtOnce >= left) continue;
+      unsigned char* to = unit + Plan::place_of(n * Plan::kAtOnce + row, piece);
+      copy_16(to, keys + n * kStep);
+      copy_16(to + Plan::kHalfUnit, values + n * kStep);
     }
     commit_copies();
     left -= kSlices * Plan::kUnitRows;
-    keys += kSlices * kHalf;
-    values += kSlices * kHalf;
+    keys += kSlices * 2 * kStep;
+    values += kSlices * 2 * kStep;
   }
 };
 
-// A lane's pieces of a unit, in registers.
+// A unit in the registers of the matrix unit, by tiles of eight rows.
 template <class Plan>
-struct UnitPieces {
-  uint4 key[Plan::kUnitPieces], value[Plan::kUnitPieces];
+struct UnitMatrices {
+  static constexpr int kTiles = (Plan::kUnitRows + 7) / 8;
+  static constexpr int kQuads = (Plan::kPieces + 3) / 4;  // four pieces are 32 elements
+  uint32_t key[kTiles][kQuads][4], value[kTiles][kQuads][4];
 
-  // Reads a unit, all of it or the first `count` rows; pieces that are not there are zero.
-  template <bool kAll>
-  AMK_DEVICE void read(int lane, const unsigned char* keys, const unsigned char* values,
-                       int count) {
-    const int row = lane / Plan::kLanes, piece = lane % Plan::kLanes;
-    const int first = row * Plan::kRowBytes + piece * 16;
+  // Reads a unit whose last row is `last`. Rows and pieces that are not there repeat the last one.
+  AMK_DEVICE void read(int lane, const unsigned char* keys, const unsigned char* values, int last) {
 #pragma unroll
-    for (int n = 0; n < Plan::kUnitPieces; ++n) {
-      key[n] = value[n] = make_uint4(0, 0, 0, 0);
-      if (piece >= Plan::kPieces || (!kAll && n * Plan::kAtOnce + row >= count)) continue;
-      const int at = first + n * Plan::kAtOnce * Plan::kRowBytes;
-      key[n] = *reinterpret_cast<const uint4*>(keys + at);
-      value[n] = *reinterpret_cast<const uint4*>(values + at);
+    for (int t = 0; t < kTiles; ++t) {
+      const int row = t * 8 + lane % 8 < last ? t * 8 + lane % 8 : last;
+#pragma unroll
+      for (int q = 0; q < kQuads; ++q) {
+        int piece = q * 4 + lane / 8;
+        if (kQuads * 4 > Plan::kPieces && piece >= Plan::kPieces) piece = Plan::kPieces - 1;
+        load_matrices(keys + Plan::place_of(row, piece), key[t][q]);
+        load_transposed(values + Plan::place_of(row, piece), value[t][q]);
+      }
     }
   }
 };
 
-// The running softmax of all query heads over the rows that a lane sees part of.
+// The running softmax of all query heads. Lane l has the scores of head l / 4 for the rows
+// 2 (l % 4) and the next of each tile, and the sums of weighted values of the heads 2 (l % 4) and
+// the next at the elements 8 n + l / 4.
 template <class KV, int D, int G, class Functions>
 struct RowSoftmax {
   using Plan = RowsPlan<KV, D, G>;
-  static constexpr int kElements = Plan::kElements, kTogether = Plan::kUnitPieces;
-  float query[G][kElements], out[G][kElements] = {};
-  float top[G], weight[G] = {};
+  using Unit = UnitMatrices<Plan>;
+  uint32_t query[Unit::kQuads][2][2];
+  float out[Unit::kQuads][2][4] = {};
+  float top = -infinity(), weight = 0.0f;
+  float scale;
   int lane;
 
-  AMK_DEVICE RowSoftmax(int lane, float scale) : lane(lane) {
+  AMK_DEVICE RowSoftmax(int lane, float scale) : scale(scale), lane(lane) {
+    const int g = lane / 4;
 #pragma unroll
-    for (int g = 0; g < G; ++g) {
-      top[g] = -infinity();
-#pragma unroll
-      for (int i = 0; i < kElements; ++i) {
-        const int d = piece() * kElements + i;
-        query[g][i] = d < D ? mul(Plan::query(g)[d], scale) : 0.0f;
-      }
+    for (int i = 0; i < Unit::kQuads * 4; ++i) {
+      const int d = i * 8 + lane % 4 * 2;
+      const bool there = g < G && d < D;
+      query[i / 4][i / 2 % 2][i % 2] =
+          there ? bf16_pair(Plan::query(g)[d], Plan::query(g)[d + 1]) : 0;
     }
   }
-  AMK_DEVICE int piece() const { return lane % Plan::kLanes; }
-  AMK_DEVICE int row() const { return lane / Plan::kLanes; }
 
-  // Adds a unit, all of it or the first `count` rows.
-  template <bool kAll>
-  AMK_DEVICE void take(const UnitPieces<Plan>& unit, int count) {
-    float score[kTogether][G];
+  // Adds the first `count` rows of a unit, at least one.
+  AMK_DEVICE void take(const Unit& unit, int count) {
+    float score[Unit::kTiles][2];
 #pragma unroll
-    for (int n = 0; n < kTogether; ++n) {
-      float key[kElements];
-      widen(unit.key[n], key);
+    for (int t = 0; t < Unit::kTiles; ++t) {
+      float even[4] = {}, odd[4] = {};
 #pragma unroll
-      for (int g = 0; g < G; ++g) score[n][g] = dot(query[g], key);
-    }
+      for (int q = 0; q < Unit::kQuads; ++q) {
+        multiply_rows(query[q][0], unit.key[t][q], even);
+        multiply_rows(query[q][1], unit.key[t][q] + 2, odd);
+      }
 #pragma unroll
-    for (int o = Plan::kLanes / 2; o; o >>= 1) {
-#pragma unroll
-      for (int n = 0; n < kTogether; ++n) {
-#pragma unroll
-        for (int g = 0; g < G; ++g) score[n][g] += __shfl_xor_sync(kAllLanes, score[n][g], o);
+      for (int j = 0; j < 2; ++j) {
+        const bool there = t * 8 + lane % 4 * 2 + j < count;
+        score[t][j] = there ? (even[j] + odd[j]) * scale : -infinity();
       }
     }
-    weigh<kAll>(score, count);
+    raise(score);
 #pragma unroll
-    for (int n = 0; n < kTogether; ++n) {
-      float value[kElements];
-      widen(unit.value[n], value);
+    for (int t = 0; t < Unit::kTiles; ++t) {
+      const float p0 = Functions::exp(score[t][0] - top), p1 = Functions::exp(score[t][1] - top);
+      weight += p0 + p1;
+      // Two bf16 a weight, so that it stays nearly as it is.
+      const uint32_t high = bf16_pair(p0, p1);
+      const uint32_t low = bf16_pair(p0 - low_half(high), p1 - high_half(high));
 #pragma unroll
-      for (int g = 0; g < G; ++g) {
+      for (int q = 0; q < Unit::kQuads; ++q) {
 #pragma unroll
-        for (int i = 0; i < kElements; ++i) {
-          out[g][i] = Functions::mad(score[n][g], value[i], out[g][i]);
+        for (int n = 0; n < 2; ++n) {
+          multiply_columns(unit.value[t][q] + 2 * n, high, out[q][n]);
+          multiply_columns(unit.value[t][q] + 2 * n, low, out[q][n]);
         }
       }
     }
   }
-  // Adds what the other lanes with this piece found.
-  AMK_DEVICE void meet() {
-#pragma unroll
-    for (int o = Plan::kLanes; o < 32; o <<= 1) {
-#pragma unroll
-      for (int g = 0; g < G; ++g) {
-        const float raised = larger(top[g], __shfl_xor_sync(kAllLanes, top[g], o));
-        shrink(g, raised);
-        weight[g] += __shfl_xor_sync(kAllLanes, weight[g], o);
-#pragma unroll
-        for (int i = 0; i < kElements; ++i) out[g][i] += __shfl_xor_sync(kAllLanes, out[g][i], o);
-      }
+  AMK_DEVICE void store(int warp) {
+    weight += __shfl_xor_sync(kAllLanes, weight, 1);
+    weight += __shfl_xor_sync(kAllLanes, weight, 2);
+    __syncwarp();  // the results take the place of the units
+    if (lane % 4 == 0 && lane / 4 < G) {
+      float* to = Plan::part(warp, lane / 4) + Plan::kRow;
+      to[0] = top, to[1] = weight;
     }
-  }
-  AMK_DEVICE void store(int warp) const {
-    if (row() != 0 || piece() >= Plan::kPieces) return;
 #pragma unroll
-    for (int g = 0; g < G; ++g) {
-      float* to = Plan::part(warp, g);
+    for (int i = 0; i < Unit::kQuads * 4; ++i) {
+      const int d = i * 8 + lane / 4;
 #pragma unroll
-      for (int i = 0; i < kElements; i += 4) {
-        *reinterpret_cast<float4*>(to + piece() * kElements + i) =
-            make_float4(out[g][i], out[g][i + 1], out[g][i + 2], out[g][i + 3]);
+      for (int j = 0; j < 2; ++j) {
+        const int g = lane % 4 * 2 + j;
+        if (d < D && g < G) Plan::part(warp, g)[d] = out[i / 4][i / 2 % 2][i % 2 * 2 + j];
       }
-      if (piece() == 0) to[Plan::kRow] = top[g], to[Plan::kRow + 1] = weight[g];
     }
   }
 
  private:
-  // Whether the row that this lane reads with its piece n is one of the first `count`.
-  AMK_DEVICE bool there(int n, int count) const { return n * Plan::kAtOnce + row() < count; }
-  // The values of a piece; zeros behind the end of a row.
-  AMK_DEVICE void widen(const uint4& from, float (&v)[kElements]) const {
-    read_piece(reinterpret_cast<const KV*>(&from), v);
-    if constexpr (D % kElements != 0) {
+  // Makes `top` at least as large as all scores.
+  AMK_DEVICE void raise(const float (&score)[Unit::kTiles][2]) {
+    float raised = top;
 #pragma unroll
-      for (int i = 0; i < kElements; ++i) {
-        if (piece() * kElements + i >= D) v[i] = 0.0f;
+    for (int t = 0; t < Unit::kTiles; ++t) {
+      raised = larger(raised, larger(score[t][0], score[t][1]));
+    }
+    if (!__any_sync(kAllLanes, raised > top)) return;  // more and more often
+    raised = larger(raised, __shfl_xor_sync(kAllLanes, raised, 1));
+    raised = larger(raised, __shfl_xor_sync(kAllLanes, raised, 2));
+    const float by = Functions::exp(top - raised);
+    top = raised;
+    weight *= by;
+    const float by_head[2] = {__shfl_sync(kAllLanes, by, lane % 4 * 8),
+                              __shfl_sync(kAllLanes, by, lane % 4 * 8 + 4)};
+#pragma unroll
+    for (int q = 0; q < Unit::kQuads; ++q) {
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) out[q][n][i] *= by_head[i % 2];
       }
     }
-  }
-  AMK_DEVICE static float dot(const float (&a)[kElements], const float (&b)[kElements]) {
-    float sum = mul(a[0], b[0]);
-#pragma unroll
-    for (int i = 1; i < kElements; ++i) sum = Functions::mad(a[i], b[i], sum);
-    return sum;
-  }
-  // Makes weights of scores.
-  template <bool kAll>
-  AMK_DEVICE void weigh(float (&score)[kTogether][G], int count) {
-    float raised[G];
-    bool higher = false;
-#pragma unroll
-    for (int g = 0; g < G; ++g) {
-      raised[g] = top[g];
-#pragma unroll
-      for (int n = 0; n < kTogether; ++n) {
-        if (kAll || there(n, count)) raised[g] = larger(raised[g], score[n][g]);
-      }
-      higher = higher || raised[g] > top[g];
-    }
-    if (__any_sync(kAllLanes, higher)) {  // less and less often
-#pragma unroll
-      for (int g = 0; g < G; ++g) shrink(g, raised[g]);
-    }
-#pragma unroll
-    for (int g = 0; g < G; ++g) {
-#pragma unroll
-      for (int n = 0; n < kTogether; ++n) {
-        const float weight_of_row = Functions::exp(score[n][g] - top[g]);
-        score[n][g] = kAll || there(n, count) ? weight_of_row : 0.0f;
-        weight[g] += score[n][g];
-      }
-    }
-  }
-  AMK_DEVICE void shrink(int g, float raised) {
-    const float by = top[g] == -infinity() ? 0.0f : Functions::exp(top[g] - raised);
-    top[g] = raised;
-    weight[g] *= by;
-#pragma unroll
-    for (int i = 0; i < kElements; ++i) out[g][i] *= by;
   }
 };
 
@@ -283,36 +256,34 @@ AMK_DEVICE void attention_by_rows(Worker& w, Packets<Q> q, Packets<Q> k, Packets
   for (int place = 1; place < Plan::kUnits; ++place) copies.start(place);
 
   RowSoftmax<KV, D, G, Functions> softmax(lane, scale);
-  UnitPieces<Plan> unit;
+  UnitMatrices<Plan> unit;
   int left = rows - warp * Plan::kUnitRows, place = 0;
 #pragma unroll 1
   for (; left >= Plan::kUnitRows; left -= kSlices * Plan::kUnitRows) {
     wait_copies<Plan::kUnits - 1>();
     __syncwarp();
     const unsigned char* keys = Plan::unit(warp, place);
-    unit.template read<true>(lane, keys, keys + Plan::kUnitBytes / 2, Plan::kUnitRows);
+    unit.read(lane, keys, keys + Plan::kHalfUnit, Plan::kUnitRows - 1);
     __syncwarp();  // the unit was read
     copies.start(place);
     place = place + 1 < Plan::kUnits ? place + 1 : 0;
-    softmax.template take<true>(unit, Plan::kUnitRows);
+    softmax.take(unit, Plan::kUnitRows);
   }
   w.pause_ring();
   wait_copies<0>();
   __syncwarp();
   // The rest of a unit, and the new row.
   const unsigned char* keys = Plan::unit(warp, place);
-  const unsigned char* values = keys + Plan::kUnitBytes / 2;
+  const unsigned char* values = keys + Plan::kHalfUnit;
 #pragma unroll 1
   for (int turn = 0; turn < 2; ++turn) {
     if (left > 0) {
-      unit.template read<false>(lane, keys, values, left);
-      softmax.template take<false>(unit, left);
+      unit.read(lane, keys, values, left - 1);
+      softmax.take(unit, left);
     }
     keys = Plan::new_row(), values = keys + Plan::kRowBytes;
     left = own && warp == kSlices - 1 ? 1 : 0;
   }
-  softmax.meet();
-  __syncwarp();  // the results take the place of the units
   softmax.store(warp);
   w.sync();
 #pragma unroll 1

@@ -5,10 +5,12 @@ constexpr int kProducers = config::kProducers;
 constexpr int kThreads = (kSlices + kProducers) * 32;
 constexpr int kSlots = config::kSlots;
 constexpr int kWindow = config::kWindow / kProducers;  // stages in flight per producer
+constexpr int kWideWindow = config::kWideWindow / kProducers;
 constexpr int kPausedWindow = config::kPausedWindow / kProducers;
 static_assert(kSlots % kSlices == 0, "a slot belongs to one consumer warp");
 static_assert(kSlices % kProducers == 0, "a slot belongs to one producer warp");
-static_assert(kWindow > 0 && kWindow * kProducers <= kSlots, "the window fits the ring");
+static_assert(0 < kWindow && kWindow <= kWideWindow, "the window is not empty");
+static_assert(kWideWindow * kProducers <= kSlots, "it fits the ring");
 static_assert(config::kSlotBytes % 512 == 0, "a slot holds whole steps");
 static_assert(config::kOperandBytes % 16 == 0, "slices start at multiples of 16 bytes");
 

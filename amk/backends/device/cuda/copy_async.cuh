@@ -1,16 +1,13 @@
 // Streaming with cp.async (sm_80): all lanes of a producer warp copy 16 bytes at a time.
 namespace amk {
 
-constexpr int kCopyLanes = 32;
+constexpr int kCopyArrivals = 32;  // for a stage
 
 AMK_DEVICE bool stage_done(uint64_t* bar, uint32_t parity) { return barrier_done(bar, parity); }
 
 // cp.async and ordinary accesses share one proxy: nothing to fence.
 AMK_DEVICE void publish_barriers() {}
 AMK_DEVICE void end_of_reads() {}
-
-// The lanes of a producer decide together, else a barrier would miss arrivals.
-AMK_DEVICE bool any_copier(bool flag) { return __any_sync(0xffffffffu, flag); }
 
 struct Copier {
   uint64_t policy;

@@ -2,14 +2,17 @@ namespace amk {
 
 // A producer warp: copies every kProducers-th stage of the worker into the ring, ahead of the
 // consumers. A slot is refilled after its consumer released it; at most kWindow copies are in
-// flight, since every small load and store of the block queues behind them, and kPausedWindow while
-// the consumers pause the ring.
+// flight, since every small load and store of the block queues behind them, or kWideWindow where
+// the consumers took what there was: workers that are behind get more of the memory than those that
+// are ahead, since all wait for the last one. While the consumers pause the ring it is kPausedWindow.
 struct Producer {
   int id, iteration = -1;
   AMK_TRACE(ProducerTrace trace;)
 
   AMK_DEVICE Producer(const Launch* launch)
-      : id(blockIdx.x), index(threadIdx.x / 32 - kSlices), steps(launch->steps) {
+      : id(blockIdx.x),
+        index(__shfl_sync(kAllLanes, threadIdx.x / 32, 0) - kSlices),
+        steps(launch->steps) {
     slot = oldest = index;
   }
   AMK_DEVICE bool next() { return !left && ++iteration < steps; }
@@ -18,16 +21,17 @@ struct Producer {
   AMK_DEVICE bool push(const unsigned char* from, int bytes) {
     Block& b = block();
     AMK_TRACE(trace.begin();)
-    const bool paused = is_paused();  // asked for with the slot: one latency for both
-    while (any_copier(!stage_done(&b.empty[slot], parity ^ 1))) {
-      if (!any_copier(barrier_done(&b.leaving, 0))) continue;
+    // Asked for with the slot: one latency for all.
+    const bool paused = is_paused(), starved = is_starved();
+    while (any_lane(!stage_done(&b.empty[slot], parity ^ 1))) {
+      if (!any_lane(barrier_done(&b.leaving, 0))) continue;
       left = true;
       return false;
     }
     AMK_TRACE(trace.end(trace.full);)
     AMK_TRACE(trace.begin();)
     if (paused) pause();
-    if (in_flight == kWindow) retire();
+    while (in_flight >= (starved ? kWideWindow : kWindow)) retire();
     AMK_TRACE(trace.end(trace.window);)
     ++in_flight;
     copier.copy(b.ring + slot * config::kSlotBytes, from, bytes, &b.full[slot]);
@@ -42,14 +46,27 @@ struct Producer {
   const int index;
 
  private:
-  AMK_DEVICE static bool is_paused() { return any_copier(!barrier_done(&block().paused, 1)); }
+  // The lanes decide together, else a barrier would miss arrivals.
+  AMK_DEVICE static bool any_lane(bool flag) { return __any_sync(kAllLanes, flag); }
+  AMK_DEVICE static bool is_paused() { return any_lane(!barrier_done(&block().paused, 1)); }
+  // Whether so many slots are free that the others can all be in flight.
+  AMK_DEVICE bool is_starved() const {
+    constexpr int kLeft = kSlots / kProducers - kWideWindow - 1;
+    int far = slot + (kLeft > 0 ? kLeft : 0) * kProducers;
+    uint32_t far_parity = parity;
+    if (far >= kSlots) {
+      far -= kSlots;
+      far_parity ^= 1;
+    }
+    return any_lane(barrier_done(&block().empty[far], far_parity ^ 1));
+  }
   AMK_DEVICE void pause() {
     while (in_flight >= kPausedWindow && is_paused()) {
       if (in_flight > 0) retire();
     }
   }
   AMK_DEVICE void retire() {
-    while (!stage_done(&block().full[oldest], oldest_parity)) {
+    while (any_lane(!stage_done(&block().full[oldest], oldest_parity))) {
     }
     advance(oldest, oldest_parity);
     --in_flight;

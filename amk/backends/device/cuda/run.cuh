@@ -9,7 +9,7 @@ AMK_DEVICE void run(const Buffers& buffers, const Launch* launch, Status* status
   Block& b = block();
   const int thread = threadIdx.x;
   for (int i = thread; i < kSlots; i += kThreads) {
-    barrier_init(&b.full[i], kCopyLanes);
+    barrier_init(&b.full[i], kCopyArrivals);
     barrier_init(&b.empty[i], config::kArrivers);
   }
   if (thread < kBatchBuffers) barrier_init(&b.arrived[thread], kSlices * config::kArrivers);
@@ -28,11 +28,9 @@ AMK_DEVICE void run(const Buffers& buffers, const Launch* launch, Status* status
     if (w.leader()) barrier_arrive(&b.leaving);
   } else {
     give_registers();
-    if (thread % 32 < kCopyLanes) {
-      Producer p(launch);
-      feed(p, buffers);
-      p.drain();
-    }
+    Producer p(launch);
+    feed(p, buffers);
+    p.drain();
   }
 }
 

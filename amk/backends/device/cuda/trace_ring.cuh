@@ -1,7 +1,7 @@
 namespace amk {
 
 // How long a producer waited in each traced iteration, in nanoseconds: for a free slot of the ring
-// (low half of a word), and for its window (high half). One word for each of eight copying lanes.
+// (low half of a word), and for its window (high half).
 struct ProducerTrace {
   uint64_t* rows = nullptr;
   uint64_t since = 0;
@@ -11,10 +11,10 @@ struct ProducerTrace {
   AMK_DEVICE void open(uint64_t* buffer, int worker) {
     constexpr long kRecords =
         static_cast<long>(config::kTraceTokens) * config::kTraceTasks * Trace::kWords;
-    const int place = trace_warp() - 8 + config::kProducers * static_cast<int>(threadIdx.x % 32);
-    if (place >= 8) return;
+    if (threadIdx.x % 32 != 0) return;
+    const long producer = worker * config::kProducers + (trace_warp() - config::kSlices);
     rows = buffer + config::kWorkers * config::kTraceWarps * kRecords +
-           (worker * 8L + place) * config::kTraceTokens;
+           producer * config::kTraceTokens;
   }
   // Notes the waits of the iteration that has ended; `iteration` begins.
   AMK_DEVICE void next(int iteration) {
