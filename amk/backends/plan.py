@@ -35,7 +35,7 @@ from amk.ir.location import location_of
 
 MOST_SLOTS = 64
 NARROW, WIDE = 3 / 4, 7 / 6
-"""Of `window_bytes`, what a worker has in flight that has stages in its ring, and one that has none.
+"""Of `window_bytes`, what a worker has in flight with stages in its ring, and with none.
 
 So workers that are behind get more of the memory, since all wait for the last one."""
 ROW_UNITS = range(2, 4)
