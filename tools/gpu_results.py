@@ -96,7 +96,8 @@ def benchmarks(out: Path, alternatives: str) -> list[Step]:
 def checks() -> list[Step]:
     """What need not run alone."""
     sanitize = "tools/sanitize.py"
-    tests = (sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "test")
+    folders = ("test/runtime", "test/bench", "test/trace")
+    tests = (sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *folders)
     return [
         script("racecheck-sm_80", 200, sanitize, "--tools", "racecheck", "--arch", "sm_80"),
         script("racecheck", 200, sanitize, "--tools", "racecheck"),

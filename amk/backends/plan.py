@@ -268,9 +268,7 @@ def _combine_bytes(family: Family) -> int:
     return max(sizes, default=0)
 
 
-def _score_bytes(
-    families: Iterable[Family], buffers: Mapping[str, Buffer], row_units: int
-) -> int:
+def _score_bytes(families: Iterable[Family], buffers: Mapping[str, Buffer], row_units: int) -> int:
     """Scratch of attention, whose warps have `row_units` units of rows each."""
     sizes: list[int] = []
     for family in families:

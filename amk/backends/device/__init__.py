@@ -170,9 +170,7 @@ def cache_row(head: int) -> int:
     return _align(head, 8)
 
 
-def attention_bytes(
-    dtype: str, head: int, group: int, units: int, row_units: int
-) -> int:
+def attention_bytes(dtype: str, head: int, group: int, units: int, row_units: int) -> int:
     """Scratch bytes of an attention task: config kScoreBytes is the maximum over the tasks.
 
     `dtype` of the cache, `head` size, query heads in a `group`, `units` (Z) of a split; config
