@@ -314,20 +314,16 @@ MUTATIONS: dict[str, tuple[list[Shape], list[tuple[str, str]]]] = {
         BY_ROWS,
         [(r"wait_copies<Plan::kUnits - 1>\(\);", "wait_copies<Plan::kUnits>();")],
     ),
-    "the last unit is not waited for": (
-        BY_ROWS,
-        [(r"^  wait_copies<0>\(\);\n  __syncwarp\(\);", "")],
-    ),
     "rows behind the last one count": (
         BY_ROWS,
-        [(r"take\(unit, left\)", "take(unit, left + 1)")],
+        [(r"\? left : Plan::kUnitRows", "? left + 1 : Plan::kUnitRows")],
     ),
     "units go round in the wrong order": (BY_ROWS, [(r"place \+ 1 : 0;", "place + 1 : 1;")]),
     "a warp is left out": (
         BY_ROWS,
         [(r"warp < kSlices \? Plan::part", "warp < kSlices - 1 ? Plan::part")],
     ),
-    "the new row is left out": (BY_ROWS, [(r"warp == kSlices - 1 \? 1 : 0;", "false;")]),
+    "the new row is left out": (BY_ROWS, [(r"own && warp == kSlices - 1;", "false;")]),
     "weights do not shrink": (BY_ROWS, [(r"weight \*= by;", "")]),
     "no barrier before the sum": (BY_ROWS, [(r"(?<=softmax.store\(warp\);\n)  w.sync\(\);", "")]),
     "no barrier behind the query": (

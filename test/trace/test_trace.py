@@ -203,11 +203,11 @@ def test_the_ring_of_a_gpu_is_decoded():
     layout = TraceLayout(workers=2, warps=8, tasks=3, tokens=2, first=0)
     words = np.zeros(layout.info.nbytes // 8, np.uint64)
     records = 2 * 8 * 2 * 3 * 4
-    assert len(words) == records + 2 * 8 * 2
-    words[records + (1 * 8 + 5) * 2 + 1] = 7 << 32 | 9
+    assert len(words) == records + 2 * 4 * 2
+    words[records + (1 * 4 + 3) * 2 + 1] = 7 << 32 | 9
     waits = layout.decode(words.view(np.int32))
-    assert waits.ring_full[1, 5, 1] == 9
-    assert waits.window[1, 5, 1] == 7
+    assert waits.ring_full[1, 3, 1] == 9
+    assert waits.window[1, 3, 1] == 7
     assert waits.ring_full.sum() == 9
 
 

@@ -257,33 +257,27 @@ AMK_DEVICE void attention_by_rows(Worker& w, Packets<Q> q, Packets<Q> k, Packets
 
   RowSoftmax<KV, D, G, Functions> softmax(lane, scale);
   UnitMatrices<Plan> unit;
+  // The new row first: it is there, old ones are still on their way.
+  bool at_new = own && warp == kSlices - 1;
   int left = rows - warp * Plan::kUnitRows, place = 0;
 #pragma unroll 1
-  for (; left >= Plan::kUnitRows; left -= kSlices * Plan::kUnitRows) {
-    wait_copies<Plan::kUnits - 1>();
+  while (at_new || left > 0) {
+    const unsigned char* keys = at_new ? Plan::new_row() : Plan::unit(warp, place);
+    const unsigned char* values = keys + (at_new ? Plan::kRowBytes : Plan::kHalfUnit);
+    const int count = at_new ? 1 : left < Plan::kUnitRows ? left : Plan::kUnitRows;
+    if (!at_new) wait_copies<Plan::kUnits - 1>();
     __syncwarp();
-    const unsigned char* keys = Plan::unit(warp, place);
-    unit.read(lane, keys, keys + Plan::kHalfUnit, Plan::kUnitRows - 1);
+    unit.read(lane, keys, values, count - 1);
     __syncwarp();  // the unit was read
-    copies.start(place);
-    place = place + 1 < Plan::kUnits ? place + 1 : 0;
-    softmax.take(unit, Plan::kUnitRows);
+    if (!at_new) {
+      copies.start(place);
+      place = place + 1 < Plan::kUnits ? place + 1 : 0;
+      left -= kSlices * Plan::kUnitRows;
+    }
+    softmax.take(unit, count);
+    at_new = false;
   }
   w.pause_ring();
-  wait_copies<0>();
-  __syncwarp();
-  // The rest of a unit, and the new row.
-  const unsigned char* keys = Plan::unit(warp, place);
-  const unsigned char* values = keys + Plan::kHalfUnit;
-#pragma unroll 1
-  for (int turn = 0; turn < 2; ++turn) {
-    if (left > 0) {
-      unit.read(lane, keys, values, left - 1);
-      softmax.take(unit, left);
-    }
-    keys = Plan::new_row(), values = keys + Plan::kRowBytes;
-    left = own && warp == kSlices - 1 ? 1 : 0;
-  }
   softmax.store(warp);
   w.sync();
 #pragma unroll 1
