@@ -17,6 +17,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import BinaryIO
 
@@ -147,7 +148,8 @@ def compile_kernels(shapes: list[str]) -> None:
     """Compile the programs of the benchmarks into the cache, several at a time."""
     started = time.monotonic()
     jobs = [(shape, way) for shape in shapes for way in range(3)]
-    with ProcessPoolExecutor() as pool:
+    # CUDA is in use here, and does not survive a fork.
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         list(pool.map(compile_kernel, jobs))
     print(f"== compiled {len(jobs)} kernels, {time.monotonic() - started:.0f} s", flush=True)
 
