@@ -12,7 +12,7 @@ from models import LLAMA_1B, SMOLLM2, Model, model
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp, i64
 
 from amk.backends import emit, emit_program
-from amk.backends.arch import ARCHS
+from amk.backends.arch import ARCHS, window_bytes
 from amk.backends.program import Program
 from amk.bench.shapes import SHAPES
 from amk.errors import AmkError
@@ -138,6 +138,17 @@ def test_a_schedule_may_choose_its_ring_and_window() -> None:
         message = f"ring of {ring} slots is not a multiple of 8 .* on sm_90: take {most} or fewer"
         with pytest.raises(AmkError, match=message):
             emit_program(module, "sm_90")
+
+
+@pytest.mark.parametrize("bandwidth", [3350, 4814], ids=["H100", "H200"])
+def test_windows_are_those_that_were_the_fastest(bandwidth: float) -> None:
+    # docs/results: two stages of each copy warp, three where the ring is empty, none beside rows.
+    module = REAL["llama 1b"].task_module(128)
+    window = window_bytes(bandwidth, 132)
+    schedule_of(module).properties["window"] = IntegerAttr(window, i64)
+    config = emit_program(module, "sm_90").config
+    assert config["kProducers"] == 4
+    assert (config["kWindow"], config["kWideWindow"], config["kPausedWindow"]) == (8, 12, 0)
 
 
 def test_a_shape_that_one_block_cannot_hold_is_refused() -> None:
