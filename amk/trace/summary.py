@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,11 @@ class PhaseTime:
     hop: float | None
     """Microseconds from the end of the last task that writes what a task waits for to its arrival,
     the median; None where no task waits."""
+    path: float
+    """From the last end of whatever ended before to the end of the last worker, in microseconds a
+    token: over all families this adds up to the time of a token."""
+    late: float
+    """Microseconds that the last worker ends behind the mean, on the average over the layers."""
     skew: float
     """Microseconds from the end of the first worker to the end of the last, on the average over
     the layers."""
@@ -38,11 +43,13 @@ def phase_times(timeline: Timeline) -> Iterator[PhaseTime]:
     waits, layout = timeline.waits, timeline.layout
     warps = layout.workers * layout.warps * layout.tokens
     hops = hop_times(timeline)
+    ends = list(_ends(timeline))
+    paths = _paths(timeline, ends)
     for number, origin in enumerate(timeline.table.origins):
         mine = (waits.task == number) & (timeline.phases == number)[:, None, None, :]
         if not mine.any():
             continue
-        skews, last = _skew(timeline, number)
+        layers = [end for end in ends if end.phase == number]
         yield PhaseTime(
             name=origin.name,
             tasks=int((timeline.phases == number).sum()),
@@ -50,24 +57,50 @@ def phase_times(timeline: Timeline) -> Iterator[PhaseTime]:
             packets=float(waits.packets[mine].sum()) / warps / 1e3,
             weights=float(waits.weights[mine].sum()) / warps / 1e3,
             hop=float(np.median(hops[number])) / 1e3 if number in hops else None,
-            skew=float(np.mean(skews)) / 1e3,
-            last=last,
+            path=paths[number] / layout.tokens / 1e3,
+            late=float(np.mean([end.last - end.mean for end in layers])) / 1e3,
+            skew=float(np.mean([end.last - end.first for end in layers])) / 1e3,
+            last=int(np.bincount([end.worker for end in layers]).argmax()),
         )
 
 
-def _skew(timeline: Timeline, number: int) -> tuple[list[int], int]:
-    """For each layer and token the nanoseconds between the ends, and the worker most often last."""
+@dataclass(frozen=True)
+class _End:
+    """When the workers ended a family in one layer of one token, in nanoseconds."""
+
+    phase: int
+    first: int
+    mean: float
+    last: int
+    worker: int
+    """The last one."""
+
+
+def _ends(timeline: Timeline) -> Iterator[_End]:
     waits = timeline.waits
     ends = (waits.begin + waits.end).max(axis=1)  # of a task: the end of its last warp
-    skews: list[int] = []
-    winners: list[int] = []
-    for layer in np.unique(timeline.layers[timeline.phases == number]):
-        workers, places = np.nonzero((timeline.phases == number) & (timeline.layers == layer))
-        for token in range(timeline.layout.tokens):
-            mine = ends[workers, token, places]
-            skews.append(int(mine.max() - mine.min()))
-            winners.append(int(workers[mine.argmax()]))
-    return skews, int(np.bincount(winners).argmax())
+    for number in range(len(timeline.table.origins)):
+        for layer in np.unique(timeline.layers[timeline.phases == number]):
+            workers, places = np.nonzero((timeline.phases == number) & (timeline.layers == layer))
+            for token in range(timeline.layout.tokens):
+                mine = ends[workers, token, places]
+                by_worker = np.zeros(timeline.layout.workers, np.int64)
+                np.maximum.at(by_worker, workers, mine)
+                there = by_worker[by_worker > 0]
+                last = int(by_worker.argmax())
+                yield _End(
+                    number, int(there.min()), float(there.mean()), int(by_worker[last]), last
+                )
+
+
+def _paths(timeline: Timeline, ends: Iterable[_End]) -> dict[int, float]:
+    """By family, nanoseconds from the last end before to its own, over all layers and tokens."""
+    paths: dict[int, float] = {}
+    before = timeline.start
+    for end in sorted(ends, key=lambda end: end.last):
+        paths[end.phase] = paths.get(end.phase, 0.0) + end.last - before
+        before = end.last
+    return paths
 
 
 def summary(timeline: Timeline, traced_us: float, normal_us: float) -> str:
@@ -84,15 +117,15 @@ def summary(timeline: Timeline, traced_us: float, normal_us: float) -> str:
         f" warp a token, of {token:.1f}:",
         "",
         f"{'phase':16}{'tasks':>7}{'total':>9}{'packets':>9}{'weights':>9}{'rest':>9}{'part':>7}"
-        f"{'hop':>8}{'skew':>9}{'last worker':>13}",
+        f"{'hop':>8}{'path':>9}{'late':>8}{'skew':>8}{'last worker':>13}",
     ]
     for phase in phases:
         rest = phase.total - phase.packets - phase.weights
         hop = "-" if phase.hop is None else f"{phase.hop:.2f}"
         lines.append(
             f"{phase.name[:15]:16}{phase.tasks:7}{phase.total:9.1f}{phase.packets:9.1f}"
-            f"{phase.weights:9.1f}{rest:9.1f}{phase.total / token:7.1%}{hop:>8}{phase.skew:9.2f}"
-            f"{phase.last:13}"
+            f"{phase.weights:9.1f}{rest:9.1f}{phase.total / token:7.1%}{hop:>8}{phase.path:9.1f}"
+            f"{phase.late:8.2f}{phase.skew:8.2f}{phase.last:13}"
         )
     packets = sum(phase.packets for phase in phases)
     weights = sum(phase.weights for phase in phases)

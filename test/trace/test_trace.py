@@ -147,10 +147,33 @@ def test_the_summary_adds_up():
     assert (phase.name, phase.tasks, phase.last) == ("f", 2, 1)
     assert (phase.total, phase.packets, phase.weights) == pytest.approx((2.0, 0.5, 0.2))
     assert phase.skew == pytest.approx(2.1)  # 5100 + 3000 - (5000 + 1000)
+    assert phase.late == pytest.approx(1.05)
+    assert phase.path == pytest.approx(3.1)  # from the first begin, 5000
     text = summary(two_workers(), 12.34, 11.0)
     assert "12.3 us a token with the instruments, 11.0 without" in text
     row = next(line for line in text.splitlines() if line.startswith("f "))
-    assert row.split() == ["f", "2", "2.0", "0.5", "0.2", "1.3", "100.0%", "-", "2.10", "1"]
+    assert row.split() == [
+        "f",
+        "2",
+        "2.0",
+        "0.5",
+        "0.2",
+        "1.3",
+        "100.0%",
+        "-",
+        "3.1",
+        "1.05",
+        "2.10",
+        "1",
+    ]
+
+
+def test_paths_add_up_to_the_traced_time(timeline):
+    waits = timeline.waits
+    there = waits.task >= 0
+    last = int((waits.begin + waits.end)[there].max())
+    total = sum(phase.path for phase in phase_times(timeline))
+    assert total == pytest.approx((last - timeline.start) / TOKENS / 1e3)
 
 
 def test_hops_run_from_the_last_writer_of_what_is_read_to_its_arrival():
@@ -188,8 +211,10 @@ def test_hops_run_from_the_last_writer_of_what_is_read_to_its_arrival():
     assert found[0] == 1
     assert found[1].tolist() == [700]
     rows = {line.split()[0]: line.split() for line in summary(timeline, 9, 9).splitlines() if line}
-    assert rows["f"][-3] == "-"
-    assert rows["g"][-3] == "0.70"
+    assert rows["f"][-5] == "-"
+    assert rows["g"][-5] == "0.70"
+    assert rows["f"][-4:] == ["3.0", "0.75", "1.50", "1"]  # from 1000; ends at 2500 and at 4000
+    assert rows["g"][-4:] == ["1.0", "0.00", "0.00", "0"]
 
 
 def test_hops_of_a_run_are_between_tasks_that_exchange(timeline):
