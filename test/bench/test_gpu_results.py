@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 import time
@@ -54,3 +55,21 @@ def test_a_step_is_good_if_its_command_is(
 ) -> None:
     assert script.run(script.Step("step", (sys.executable, "-c", code), 60), tmp_path) == good
     assert ("done" in (tmp_path / "step.log").read_text()) == good
+
+
+def test_what_is_in_use_here_is_not_in_the_processes_that_compile(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # CUDA, once it is in use, fails in a child that is a copy of its parent.
+    (tmp_path / "compiling.py").write_text(
+        "from pathlib import Path\n"
+        "in_use = False\n"
+        "def compile_kernel(job):\n"
+        "    Path(__file__).with_name('-'.join(map(str, job))).write_text(str(in_use))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    compiling = importlib.import_module("compiling")
+    monkeypatch.setattr(compiling, "in_use", True)
+    monkeypatch.setattr(script, "compile_kernel", compiling.compile_kernel)
+    script.compile_kernels(["shape"])
+    assert [(tmp_path / f"shape-{way}").read_text() for way in range(3)] == ["False"] * 3
