@@ -57,15 +57,7 @@ def _gpu(
     capability: str, device: str, shared_kib: int, workers: int, bandwidth: float, suffix: str = ""
 ) -> Arch:
     name = f"sm_{capability}"
-    return Arch(
-        name,
-        device,
-        name + suffix,
-        shared_kib * KIB,
-        PRODUCERS,
-        workers,
-        bandwidth,
-    )
+    return Arch(name, device, name + suffix, shared_kib * KIB, PRODUCERS, workers, bandwidth)
 
 
 ARCHS: dict[str, Arch] = {
