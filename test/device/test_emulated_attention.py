@@ -325,6 +325,20 @@ MUTATIONS: dict[str, tuple[list[Shape], list[tuple[str, str]]]] = {
     ),
     "the new row is left out": (BY_ROWS, [(r"own && warp == kSlices - 1;", "false;")]),
     "weights do not shrink": (BY_ROWS, [(r"weight \*= by;", "")]),
+    "heads shrink like others": (BY_ROWS, [(r"lane % 4 \* 8 \+ 4\)", "lane % 4 * 8)")]),
+    "weights are rounded": (BY_ROWS, [(r"^ *multiply_columns\([^;]*, low, [^;]*;\n", "")]),
+    "a weight is the sum of half of the rows": (
+        BY_ROWS,
+        [(r"weight \+= __shfl_xor_sync\(kAllLanes, weight, 2\);", "")],
+    ),
+    "rows that are not there are read": (
+        BY_ROWS,
+        [(r"t \* 8 \+ lane % 8 < last \? t \* 8 \+ lane % 8 : last", "t * 8 + lane % 8")],
+    ),
+    "pieces that are not there are read": (
+        [Shape("bf16", "bf16", 24, 3, 2, "Fast")],
+        [(r"piece = Plan::kPieces - 1;", ";")],
+    ),
     "no barrier before the sum": (BY_ROWS, [(r"(?<=softmax.store\(warp\);\n)  w.sync\(\);", "")]),
     "no barrier behind the query": (
         BY_ROWS,
