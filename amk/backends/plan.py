@@ -111,15 +111,22 @@ def _irregular_resources(
     return Plan(schedule, families, visible, streams, config, printer)
 
 
-def trace_layout(schedule: task.ScheduleOp, arch: Arch, window: TraceWindow) -> TraceLayout:
+def trace_layout(plan: Plan, arch: Arch, window: TraceWindow) -> TraceLayout:
     """Where an instrumented program leaves its records."""
-    queues = expand(schedule).table.task_queue
+    queues = expand(plan.schedule).table.task_queue
+    workers = plan.schedule.workers.value.data
+    copies = 0
+    for layout in plan.streams.values():
+        blocks = -(-layout.blocks // layout.instances) * -(-layout.instances // workers)
+        chunks = len(layout.chunk_bounds) - 1
+        copies += layout.layers * blocks * -(-chunks // plan.config["kProducers"])
     return TraceLayout(
-        workers=schedule.workers.value.data,
+        workers=workers,
         warps=WARPS if arch.is_gpu else 1,
         tasks=int(np.bincount(queues).max(initial=1)),
         tokens=window.tokens,
         first=window.first,
+        copies=copies if arch.is_gpu else 0,
     )
 
 

@@ -37,7 +37,7 @@ def emit_program(
     delayed at random where they wait, send and signal.
     """
     plan = resources(module, arch)
-    layout = None if trace is None else trace_layout(plan.schedule, arch, trace)
+    layout = None if trace is None else trace_layout(plan, arch, trace)
     _check_form(plan, arch, stream_only=stream_only, traced=layout is not None, stress=stress)
     config = plan.config
     if stress is not None:

@@ -44,13 +44,18 @@ class Waits:
     """[workers, copy warps, tokens]: producers waited for a free slot."""
     window: np.ndarray
     """The same for copies in flight."""
+    copied_at: np.ndarray
+    """[copies, in no order]: when a copy of weights was asked for, by the clock of the device."""
+    copied_bytes: np.ndarray
+    """The same for how large it was."""
 
 
 @dataclass(frozen=True)
 class TraceLayout:
     """The records of iterations `first` to `first + tokens - 1` of a launch.
 
-    `tasks` is the most tasks that a worker has in one iteration, `warps` what a worker consists of.
+    `tasks` is the most tasks that a worker has in one iteration, `copies` the most copies of a copy
+    warp, `warps` what a worker consists of.
     """
 
     workers: int
@@ -58,6 +63,7 @@ class TraceLayout:
     tasks: int
     tokens: int
     first: int
+    copies: int = 0
 
     @property
     def config(self) -> Mapping[str, int]:
@@ -67,12 +73,13 @@ class TraceLayout:
             "kTraceTasks": self.tasks,
             "kTraceTokens": self.tokens,
             "kTraceFirst": self.first,
+            "kTraceCopies": self.copies,
         }
 
     @property
     def info(self) -> BufferInfo:
         """The argument that takes the records."""
-        words = self._records + self.workers * PRODUCERS * self.tokens
+        words = self._records + self.workers * PRODUCERS * self.tokens * (1 + self.copies)
         return BufferInfo(TRACE_BUFFER, "output", "", (2 * words,), "i32")
 
     @property
@@ -84,20 +91,31 @@ class TraceLayout:
         words = values.view(np.uint64)
         shape = (self.workers, self.warps, self.tokens, self.tasks, _WORDS)
         records = words[: self._records].reshape(shape)
-        copiers = words[self._records :].reshape(self.workers, PRODUCERS, self.tokens)
+        shape = (self.workers, PRODUCERS, self.tokens, 1 + self.copies)
+        copiers = words[self._records :].reshape(shape)
+        begin = records[..., 1].astype(np.int64)
         arrived, end = _halves(records[..., 2])
         packets, weights = _halves(records[..., 3])
-        ring_full, window = _halves(copiers)
+        ring_full, window = _halves(copiers[..., 0])
+        copies = copiers[..., 1:][copiers[..., 1:] > 0]
         return Waits(
             task=records[..., 0].astype(np.int64) - 1,
-            begin=records[..., 1].astype(np.int64),
+            begin=begin,
             arrived=arrived,
             end=end,
             packets=packets,
             weights=weights,
             ring_full=ring_full,
             window=window,
+            copied_at=_near(copies >> np.uint64(16), int(begin.max())),
+            copied_bytes=(copies & np.uint64(0xFFFF)).astype(np.int64) * 16,
         )
+
+
+def _near(times: np.ndarray, near: int) -> np.ndarray:
+    """The times whose low 48 bits are known (78 hours), next to a time that is known as a whole."""
+    after = (times.astype(np.int64) - near) & (2**48 - 1)
+    return near + np.where(after < 2**47, after, after - 2**48)
 
 
 def _halves(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,12 +13,15 @@ from amk.trace.timeline import Timeline
 Event = dict[str, Any]
 _RING = 100
 """The thread number of a worker's ring."""
+_BIN = 500
+"""Nanoseconds over which the rate of the copies is averaged."""
 
 
 def chrome_trace(timeline: Timeline, *, all_warps: bool = False) -> dict[str, Any]:
     """A JSON object: a process for each worker, a thread for each warp (or for the first alone).
 
-    Layers contain tasks, and tasks contain the wait for their packets.
+    Layers contain tasks, and tasks contain the wait for their packets. One more process counts the
+    weights that all workers together ask for.
     """
     warps = timeline.layout.warps if all_warps else 1
     waited = _waited_buffers(timeline.table)
@@ -32,6 +35,9 @@ def chrome_trace(timeline: Timeline, *, all_warps: bool = False) -> dict[str, An
         if timeline.layout.warps > 1:
             events.append(_name("thread_name", worker, _RING, "ring"))
             events.extend(_ring(timeline, worker))
+    if len(timeline.waits.copied_at):
+        events.append(_name("process_name", timeline.layout.workers, 0, "memory"))
+        events.extend(_memory(timeline))
     return {"traceEvents": events, "displayTimeUnit": "ns"}
 
 
@@ -110,6 +116,22 @@ def _ring(timeline: Timeline, worker: int) -> Iterator[Event]:
                 "ring full": float(waits.ring_full[worker, :, token].mean()) / 1e3,
                 "window": float(waits.window[worker, :, token].mean()) / 1e3,
             },
+        }
+
+
+def _memory(timeline: Timeline) -> Iterator[Event]:
+    """How fast weights were asked for."""
+    at = timeline.waits.copied_at - timeline.start
+    there = at >= 0  # producers run ahead of the first task
+    sizes = np.bincount(at[there] // _BIN, weights=timeline.waits.copied_bytes[there])
+    for place, size in enumerate(sizes):
+        yield {
+            "ph": "C",
+            "name": "weights (GB/s)",
+            "pid": timeline.layout.workers,
+            "tid": 0,
+            "ts": place * _BIN / 1e3,
+            "args": {"weights": round(float(size) / _BIN, 1)},
         }
 
 

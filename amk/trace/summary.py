@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,9 @@ class PhaseTime:
     path: float
     """From the last end of whatever ended before to the end of the last worker, in microseconds a
     token: over all families this adds up to the time of a token."""
+    rate: float | None
+    """GB/s of weights that the copy warps of all workers asked for meanwhile; None where no copies
+    are recorded."""
     late: float
     """Microseconds that the last worker ends behind the mean, on the average over the layers."""
     skew: float
@@ -45,6 +48,7 @@ def phase_times(timeline: Timeline) -> Iterator[PhaseTime]:
     hops = hop_times(timeline)
     ends = list(_ends(timeline))
     paths = _paths(timeline, ends)
+    rates = _rates(timeline, paths)
     for number, origin in enumerate(timeline.table.origins):
         mine = (waits.task == number) & (timeline.phases == number)[:, None, None, :]
         if not mine.any():
@@ -57,7 +61,8 @@ def phase_times(timeline: Timeline) -> Iterator[PhaseTime]:
             packets=float(waits.packets[mine].sum()) / warps / 1e3,
             weights=float(waits.weights[mine].sum()) / warps / 1e3,
             hop=float(np.median(hops[number])) / 1e3 if number in hops else None,
-            path=paths[number] / layout.tokens / 1e3,
+            path=sum(end - begin for begin, end in paths[number]) / layout.tokens / 1e3,
+            rate=rates.get(number),
             late=float(np.mean([end.last - end.mean for end in layers])) / 1e3,
             skew=float(np.mean([end.last - end.first for end in layers])) / 1e3,
             last=int(np.bincount([end.worker for end in layers]).argmax()),
@@ -93,14 +98,29 @@ def _ends(timeline: Timeline) -> Iterator[_End]:
                 )
 
 
-def _paths(timeline: Timeline, ends: Iterable[_End]) -> dict[int, float]:
-    """By family, nanoseconds from the last end before to its own, over all layers and tokens."""
-    paths: dict[int, float] = {}
+def _paths(timeline: Timeline, ends: Iterable[_End]) -> dict[int, list[tuple[int, int]]]:
+    """By family, from the last end before to its own in each layer and token, in nanoseconds."""
+    paths: dict[int, list[tuple[int, int]]] = {}
     before = timeline.start
     for end in sorted(ends, key=lambda end: end.last):
-        paths[end.phase] = paths.get(end.phase, 0.0) + end.last - before
+        paths.setdefault(end.phase, []).append((before, end.last))
         before = end.last
     return paths
+
+
+def _rates(timeline: Timeline, paths: Mapping[int, list[tuple[int, int]]]) -> dict[int, float]:
+    """By family, bytes of weights a nanosecond that were asked for within its paths."""
+    at, sizes = timeline.waits.copied_at, timeline.waits.copied_bytes
+    if not len(at):
+        return {}
+    order = np.argsort(at)
+    before = np.concatenate([[0], np.cumsum(sizes[order])])  # bytes before each copy
+    rates: dict[int, float] = {}
+    for phase, intervals in paths.items():
+        found = np.searchsorted(at[order], np.array(intervals))
+        length = sum(end - begin for begin, end in intervals)
+        rates[phase] = float(np.diff(before[found]).sum()) / max(1, length)
+    return rates
 
 
 def summary(timeline: Timeline, traced_us: float, normal_us: float) -> str:
@@ -117,15 +137,16 @@ def summary(timeline: Timeline, traced_us: float, normal_us: float) -> str:
         f" warp a token, of {token:.1f}:",
         "",
         f"{'phase':16}{'tasks':>7}{'total':>9}{'packets':>9}{'weights':>9}{'rest':>9}{'part':>7}"
-        f"{'hop':>8}{'path':>9}{'late':>8}{'skew':>8}{'last worker':>13}",
+        f"{'hop':>8}{'path':>9}{'GB/s':>8}{'late':>8}{'skew':>8}{'last worker':>13}",
     ]
     for phase in phases:
         rest = phase.total - phase.packets - phase.weights
         hop = "-" if phase.hop is None else f"{phase.hop:.2f}"
+        rate = "-" if phase.rate is None else f"{phase.rate:.0f}"
         lines.append(
             f"{phase.name[:15]:16}{phase.tasks:7}{phase.total:9.1f}{phase.packets:9.1f}"
             f"{phase.weights:9.1f}{rest:9.1f}{phase.total / token:7.1%}{hop:>8}{phase.path:9.1f}"
-            f"{phase.late:8.2f}{phase.skew:8.2f}{phase.last:13}"
+            f"{rate:>8}{phase.late:8.2f}{phase.skew:8.2f}{phase.last:13}"
         )
     packets = sum(phase.packets for phase in phases)
     weights = sum(phase.weights for phase in phases)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from amk.backends import emit_program
+from amk.backends.arch import PRODUCERS
 from amk.backends.trace_layout import TRACE_BUFFER, TraceLayout, TraceWindow
 from amk.bench.random_weights import RandomCheckpoint
 from amk.bench.shapes import shape_config
@@ -162,6 +163,7 @@ def test_the_summary_adds_up():
         "100.0%",
         "-",
         "3.1",
+        "-",
         "1.05",
         "2.10",
         "1",
@@ -211,10 +213,10 @@ def test_hops_run_from_the_last_writer_of_what_is_read_to_its_arrival():
     assert found[0] == 1
     assert found[1].tolist() == [700]
     rows = {line.split()[0]: line.split() for line in summary(timeline, 9, 9).splitlines() if line}
-    assert rows["f"][-5] == "-"
-    assert rows["g"][-5] == "0.70"
-    assert rows["f"][-4:] == ["3.0", "0.75", "1.50", "1"]  # from 1000; ends at 2500 and at 4000
-    assert rows["g"][-4:] == ["1.0", "0.00", "0.00", "0"]
+    assert rows["f"][-6:-4] == ["-", "3.0"]  # from 1000; ends at 2500 and at 4000
+    assert rows["g"][-6:-4] == ["0.70", "1.0"]
+    assert rows["f"][-3:] == ["0.75", "1.50", "1"]
+    assert rows["g"][-3:] == ["0.00", "0.00", "0"]
 
 
 def test_hops_of_a_run_are_between_tasks_that_exchange(timeline):
@@ -234,6 +236,57 @@ def test_the_ring_of_a_gpu_is_decoded():
     assert waits.ring_full[1, 3, 1] == 9
     assert waits.window[1, 3, 1] == 7
     assert waits.ring_full.sum() == 9
+    assert len(waits.copied_at) == 0
+
+
+def copying_worker(origin: int) -> Timeline:
+    """A task in each of two families, from `origin` on for 1000 ns each, and copies beside them."""
+    builder = TableBuilder(1, None, "copying")
+    index = {"i": np.arange(1)}
+    for name in "fg":
+        queues = builder.queues(np.arange(1), "compute")
+        builder.tasks(builder.origin(name, ""), queues, [index["i"]], None, index)
+    layout = TraceLayout(workers=1, warps=8, tasks=2, tokens=1, first=0, copies=3)
+    words = np.zeros(layout.info.nbytes // 8, np.uint64)
+    records = words[: 8 * 2 * 4].reshape(8, 2, 4)
+    for task in range(2):
+        records[:, task] = [task + 1, origin + 1000 * task, 1000 << 32, 0]
+    copiers = words[8 * 2 * 4 :].reshape(4, 4)
+
+    def word(at: int, size: int) -> int:
+        return ((origin + at) % 2**48) << 16 | size // 16
+
+    copiers[0, 1:] = [word(-100, 4096), word(200, 4096), word(1100, 512)]
+    copiers[3, 1:] = [word(1000, 4096), word(1999, 4096), 0]  # the last one was not used
+    return timeline_of(builder.build(), layout, words.view(np.int32))
+
+
+@pytest.mark.parametrize("origin", [5000, 3 * 2**48 + 50, 3 * 2**48 - 50])
+def test_copies_of_weights_are_counted_where_they_were_asked_for(origin):
+    timeline = copying_worker(origin)
+    assert sorted(timeline.waits.copied_at - origin) == [-100, 200, 1000, 1100, 1999]
+    f, g = phase_times(timeline)
+    assert f.rate == pytest.approx(4096 / 1000)  # the one before the first task is in no phase
+    assert g.rate == pytest.approx((4096 + 512 + 4096) / 1000)
+    lines = summary(timeline, 2.0, 2.0).splitlines()
+    (row,) = (line for line in lines if line.startswith("g "))
+    assert row.split()[-4] == "9"
+    counters = [e for e in chrome_trace(timeline)["traceEvents"] if e["name"] == "weights (GB/s)"]
+    assert [(e["ts"], e["args"]["weights"]) for e in counters] == [
+        (0.0, 8.2),
+        (0.5, 0.0),
+        (1.0, 9.2),
+        (1.5, 8.2),
+    ]
+
+
+def test_the_records_hold_all_copies_of_a_worker():
+    program = emit_program(task_module(3, "sm_90"), "sm_90", trace=TraceWindow())
+    assert program.trace is not None
+    # One worker has at least its share of all stages, and four copy warps share them.
+    stages = program.stream_bytes / program.config["kSlotBytes"] / 3 / 4
+    assert program.trace.copies >= stages
+    assert "trace.copied(bytes);" in program.source
 
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "host"])
@@ -284,6 +337,17 @@ def test_traces_on_the_gpu(tmp_path, capsys):
     assert "ring full (producers wait for consumers)" in capsys.readouterr().out
     events = json.loads(path.read_text())["traceEvents"]
     assert {event["tid"] for event in events if event.get("cat") == "task"} == set(range(8))
+    assert "weights (GB/s)" in {event["name"] for event in events}
+
+
+@pytest.mark.gpu
+def test_a_traced_token_copies_all_weights_once():
+    checkpoint = RandomCheckpoint(shape_config("tiny"), "tiny")
+    traced = run_traced(checkpoint, "auto", dtype="bf16", context=64, workers=3, tokens=TOKENS)
+    waits, layout = traced.timeline.waits, traced.timeline.layout
+    weights = emit_program(task_module(3, "sm_90"), "sm_90").stream_bytes
+    assert waits.copied_bytes.sum() == TOKENS * weights
+    assert len(waits.copied_at) <= 3 * PRODUCERS * TOKENS * layout.copies
 
 
 def test_the_command_writes_both(tmp_path, capsys):

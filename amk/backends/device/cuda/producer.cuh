@@ -35,6 +35,7 @@ struct Producer {
     AMK_TRACE(trace.end(trace.window);)
     ++in_flight;
     copier.copy(b.ring + slot * config::kSlotBytes, from, bytes, &b.full[slot]);
+    AMK_TRACE(trace.copied(bytes);)
     advance(slot, parity);
     return true;
   }

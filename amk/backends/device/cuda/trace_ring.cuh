@@ -1,12 +1,15 @@
 namespace amk {
 
-// How long a producer waited in each traced iteration, in nanoseconds: for a free slot of the ring
-// (low half of a word), and for its window (high half).
+// What a producer did in each traced iteration. The first word says how long it waited, in
+// nanoseconds: for a free slot of the ring (low half), and for its window (high half). Then there is
+// a word for each copy: the bytes in units of 16 (low 16 bits), and when they were asked for.
 struct ProducerTrace {
+  static constexpr long kWords = 1 + config::kTraceCopies;
+
   uint64_t* rows = nullptr;
   uint64_t since = 0;
   uint32_t full = 0, window = 0;
-  int traced = -1;
+  int traced = -1, copies = 0;
 
   AMK_DEVICE void open(uint64_t* buffer, int worker) {
     constexpr long kRecords =
@@ -14,18 +17,26 @@ struct ProducerTrace {
     if (threadIdx.x % 32 != 0) return;
     const long producer = worker * config::kProducers + (trace_warp() - config::kSlices);
     rows = buffer + config::kWorkers * config::kTraceWarps * kRecords +
-           producer * config::kTraceTokens;
+           producer * config::kTraceTokens * kWords;
   }
   // Notes the waits of the iteration that has ended; `iteration` begins.
   AMK_DEVICE void next(int iteration) {
-    if (rows != nullptr && traced >= 0 && traced < config::kTraceTokens) {
-      rows[traced] = static_cast<uint64_t>(window) << 32 | full;
-    }
+    if (kept()) rows[traced * kWords] = static_cast<uint64_t>(window) << 32 | full;
     traced = iteration - config::kTraceFirst;
     full = window = 0;
+    copies = 0;
   }
   AMK_DEVICE void begin() { since = trace_clock(); }
   AMK_DEVICE void end(uint32_t& total) { total += static_cast<uint32_t>(trace_clock() - since); }
+  AMK_DEVICE void copied(int bytes) {
+    if (!kept() || copies == config::kTraceCopies) return;
+    rows[traced * kWords + ++copies] = trace_clock() << 16 | static_cast<uint64_t>(bytes / 16);
+  }
+
+ private:
+  AMK_DEVICE bool kept() const {
+    return rows != nullptr && traced >= 0 && traced < config::kTraceTokens;
+  }
 };
 
 }  // namespace amk
