@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -45,7 +46,8 @@ class Waits:
     window: np.ndarray
     """The same for copies in flight."""
     copied_at: np.ndarray
-    """[copies, in no order]: when a copy of weights was asked for, by the clock of the device."""
+    """[copies, in no order]: when a copy of weights was asked for, by the clock of the device; also
+    those of the iteration behind the traced ones."""
     copied_bytes: np.ndarray
     """The same for how large it was."""
 
@@ -79,24 +81,28 @@ class TraceLayout:
     @property
     def info(self) -> BufferInfo:
         """The argument that takes the records."""
-        words = self._records + self.workers * PRODUCERS * self.tokens * (1 + self.copies)
+        words = self._records + math.prod(self._copiers)
         return BufferInfo(TRACE_BUFFER, "output", "", (2 * words,), "i32")
 
     @property
     def _records(self) -> int:
         return self.workers * self.warps * self.tokens * self.tasks * _WORDS
 
+    @property
+    def _copiers(self) -> tuple[int, ...]:
+        """Of one more iteration: copy warps begin it while the last one ends."""
+        return (self.workers, PRODUCERS, self.tokens + 1, 1 + self.copies)
+
     def decode(self, values: np.ndarray) -> Waits:
         """The contents of the buffer (int32)."""
         words = values.view(np.uint64)
         shape = (self.workers, self.warps, self.tokens, self.tasks, _WORDS)
         records = words[: self._records].reshape(shape)
-        shape = (self.workers, PRODUCERS, self.tokens, 1 + self.copies)
-        copiers = words[self._records :].reshape(shape)
+        copiers = words[self._records :].reshape(self._copiers)
         begin = records[..., 1].astype(np.int64)
         arrived, end = _halves(records[..., 2])
         packets, weights = _halves(records[..., 3])
-        ring_full, window = _halves(copiers[..., 0])
+        ring_full, window = _halves(copiers[:, :, : self.tokens, 0])
         copies = copiers[..., 1:][copiers[..., 1:] > 0]
         return Waits(
             task=records[..., 0].astype(np.int64) - 1,

@@ -122,7 +122,7 @@ def _ring(timeline: Timeline, worker: int) -> Iterator[Event]:
 def _memory(timeline: Timeline) -> Iterator[Event]:
     """How fast weights were asked for."""
     at = timeline.waits.copied_at - timeline.start
-    there = at >= 0  # producers run ahead of the first task
+    there = (at >= 0) & (at < timeline.end - timeline.start)
     sizes = np.bincount(at[there] // _BIN, weights=timeline.waits.copied_bytes[there])
     for place, size in enumerate(sizes):
         yield {

@@ -40,6 +40,12 @@ class Timeline:
         """When the first task began, in nanoseconds."""
         return int(self.waits.begin[self._there()].min())
 
+    @cached_property
+    def end(self) -> int:
+        """When the last task ended, in nanoseconds."""
+        waits, there = self.waits, self._there()
+        return int((waits.begin + waits.end)[there].max())
+
     @property
     def nanoseconds(self) -> float:
         """From the first begin to the last end of a warp, a token, on the average."""

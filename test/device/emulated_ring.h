@@ -16,14 +16,15 @@ inline ThreadIndex thread_index() { return {static_cast<unsigned>(simt::machine.
 
 namespace ring {
 
+inline long clock = 0;  // turns of all fibers
+
 [[noreturn]] inline void fail(const char* what) {
   std::printf("%s\n", what);
   std::exit(1);
 }
 // A loop that waits. One that waits for ever is found by its turns.
 inline void poll() {
-  static long turns = 0;
-  if (++turns > 3000000) fail("nothing goes on");
+  if (++clock > 3000000) fail("nothing goes on");
   simt::yield();
 }
 
@@ -77,6 +78,11 @@ inline bool stage_done(uint64_t* bar, uint32_t parity) {
 constexpr unsigned kAllLanes = 0xffffffffu;
 inline bool __any_sync(unsigned, bool flag) { return flag; }
 inline unsigned __shfl_sync(unsigned, unsigned v, int) { return v; }
+
+// The clock of an instrumented ring, and the place of a warp.
+inline uint64_t trace_clock() { return static_cast<uint64_t>(ring::clock); }
+inline bool trace_writes() { return true; }
+inline int trace_warp() { return simt::machine.current; }
 
 struct Copier {
   void copy(void* to, const unsigned char* from, int bytes, uint64_t* full) const {

@@ -88,6 +88,34 @@ inline void bring(const int& left) {
   }
 }
 
+#ifdef TRACED
+// The records of a launch: every copy of each producer, in order, in the traced iterations and the
+// one behind them.
+template <class W, int K>
+void check_records(const uint64_t* word, int layers, int blocks, int instances, int instance) {
+  using Cut = amk::Tiling<W, K>;
+  const int count = (instance + 1) * blocks / instances - instance * blocks / instances;
+  for (int producer = 0; producer < amk::kProducers; ++producer) {
+    uint64_t before = 0;
+    for (int i = 0; i < amk::config::kTraceTokens + 1; ++i) {
+      const uint64_t* end = word + amk::ProducerTrace::kWords;
+      ++word;  // the waits
+      for (int n = 0; n < layers * count; ++n) {
+        for (int c = producer; c < Cut::kChunks; c += amk::kProducers, ++word) {
+          const uint64_t bytes = (*word & 0xffff) * 16;
+          if (word == end || bytes != Cut::steps(c) * Cut::kStepBytes) fail("another copy's record");
+          if (*word >> 16 < before) fail("records in another order");
+          before = *word >> 16;
+        }
+      }
+      while (word < end) {
+        if (*word++ != 0) fail("a record of no copy");
+      }
+    }
+  }
+}
+#endif
+
 // A launch that the consumers end after `iterations` of kIterations.
 template <class W, int K>
 void run(unsigned seed, int layers, int blocks, int instances, int instance, int iterations) {
@@ -106,6 +134,12 @@ void run(unsigned seed, int layers, int blocks, int instances, int instance, int
   std::vector<unsigned char> memory;
   for (int l = 0; l < layers; ++l) append_layer<W, K>(memory, l, blocks, instances);
   const size_t layer_bytes = memory.size() / layers;
+#ifdef TRACED
+  constexpr int kRecords = amk::config::kTraceWarps * amk::config::kTraceTokens *
+                           amk::config::kTraceTasks * amk::Trace::kWords;
+  std::vector<uint64_t> records(kRecords + amk::kProducers * (amk::config::kTraceTokens + 1) *
+                                               amk::ProducerTrace::kWords);
+#endif
   int consuming = amk::kSlices, left = amk::kSlices + amk::kProducers;
   simt::launch(seed, [&](int fiber) {
     if (fiber == kMemory) return bring(left);
@@ -119,18 +153,26 @@ void run(unsigned seed, int layers, int blocks, int instances, int instance, int
     } else {
       const amk::Launch launch{0, kIterations, 0, 0, 0};
       amk::Producer p(&launch);
+      AMK_TRACE(p.trace.open(records.data(), p.id);)
       while (p.next()) {
+        AMK_TRACE(p.trace.next(p.iteration);)
         for (int l = 0; l < layers; ++l) {
           const unsigned char* base = memory.data() + l * layer_bytes;
           amk::stream(p, amk::Stream<W, K>{base, blocks, instances, instance});
         }
       }
+      AMK_TRACE(p.trace.next(p.iteration);)
       p.drain();
       if (in_flight[p.index] > 0) fail("a copy that nobody waits for");
     }
     --left;
   });
   if (simt::machine.error != simt::kNone) fail("the fibers stopped");
+#ifdef TRACED
+  if (iterations == kIterations) {
+    check_records<W, K>(records.data() + kRecords, layers, blocks, instances, instance);
+  }
+#endif
 }
 
 }  // namespace ring

@@ -29,6 +29,17 @@ CONFIG = {
 }
 
 
+TRACED = {
+    "kWorkers": 1,
+    "kTraceWarps": 8,
+    "kTraceTasks": 1,
+    "kTraceTokens": 2,
+    "kTraceFirst": 0,
+    "kTraceCopies": 18,  # the most of a producer: three layers, three blocks, two chunks
+}
+"""What an instrumented ring has beside CONFIG."""
+
+
 def ring_text(config: dict[str, int], mutate: Callable[[str], str]) -> str:
     folder = Path(__file__).parent
     block = replace(
@@ -36,17 +47,22 @@ def ring_text(config: dict[str, int], mutate: Callable[[str], str]) -> str:
         r"^  extern __shared__ .*?\n  return [^\n]*\n",
         "  static Block b;\n  return b;\n",
     )
+    traced = "kTraceCopies" in config
+    producer = ["common/trace.h", "cuda/trace_ring.cuh"] if traced else []
+    producer.append("cuda/producer.cuh")
     sizes = ", ".join(f"{name} = {value}" for name, value in config.items())
     return "\n".join(
         [
             f"namespace amk::config {{ constexpr int {sizes}; }}",
             device_file("host/platform.h"),
-            "#define AMK_TRACE(...)",
+            "#define TRACED\n#define AMK_TRACE(...) __VA_ARGS__"
+            if traced
+            else "#define AMK_TRACE(...)",
             *(device_file(f"common/{name}") for name in ("types.h", "math.h", "tiling.h")),
             (folder / "simt.h").read_text(encoding="utf-8"),
             block,
             (folder / "emulated_ring.h").read_text(encoding="utf-8"),
-            mutate(device_file("cuda/producer.cuh")),
+            mutate("\n".join(map(device_file, producer))),
             (folder / "emulated_ring_entry.h").read_text(encoding="utf-8"),
         ]
     )
@@ -76,6 +92,28 @@ def test_stages_come_in_order_and_no_more_than_the_window(
 ) -> None:
     sizes = {"kSlots": slots, "kWindow": window, "kWideWindow": wide, "kPausedWindow": paused}
     assert run(tmp_path, CONFIG | sizes) == "good"
+
+
+@pytest.mark.slow
+def test_an_instrumented_producer_notes_every_copy(tmp_path: Path) -> None:
+    assert run(tmp_path, CONFIG | TRACED) == "good"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("pattern", "by", "message"),
+    [
+        (r"AMK_TRACE\(trace.copied\(bytes\);\)", "", "another copy's record"),
+        (r"config::kTraceTokens \+ 1;", "config::kTraceTokens;", "records in another order"),
+        (r"    copies = 0;\n", "", "another copy's record"),
+        (r"\* kWords \+ \+\+copies", "* kWords + copies++", "another copy's record"),
+        (r"trace_clock\(\) << 16", "(1000000 - trace_clock()) << 16", "records in another order"),
+    ],
+)
+def test_the_emulation_sees_wrong_records(
+    pattern: str, by: str, message: str, tmp_path: Path
+) -> None:
+    assert run(tmp_path, CONFIG | TRACED, lambda text: replace(text, pattern, by)) == message
 
 
 MUTATIONS = {

@@ -230,8 +230,9 @@ def test_the_ring_of_a_gpu_is_decoded():
     layout = TraceLayout(workers=2, warps=8, tasks=3, tokens=2, first=0)
     words = np.zeros(layout.info.nbytes // 8, np.uint64)
     records = 2 * 8 * 2 * 3 * 4
-    assert len(words) == records + 2 * 4 * 2
-    words[records + (1 * 4 + 3) * 2 + 1] = 7 << 32 | 9
+    assert len(words) == records + 2 * 4 * 3  # copy warps run ahead, into one more token
+    words[records + (1 * 4 + 3) * 3 + 1] = 7 << 32 | 9
+    words[records + (1 * 4 + 3) * 3 + 2] = 5 << 32 | 5  # of that token
     waits = layout.decode(words.view(np.int32))
     assert waits.ring_full[1, 3, 1] == 9
     assert waits.window[1, 3, 1] == 7
@@ -251,20 +252,21 @@ def copying_worker(origin: int) -> Timeline:
     records = words[: 8 * 2 * 4].reshape(8, 2, 4)
     for task in range(2):
         records[:, task] = [task + 1, origin + 1000 * task, 1000 << 32, 0]
-    copiers = words[8 * 2 * 4 :].reshape(4, 4)
+    copiers = words[8 * 2 * 4 :].reshape(4, 2, 4)  # copy warp, token, word
 
     def word(at: int, size: int) -> int:
         return ((origin + at) % 2**48) << 16 | size // 16
 
-    copiers[0, 1:] = [word(-100, 4096), word(200, 4096), word(1100, 512)]
-    copiers[3, 1:] = [word(1000, 4096), word(1999, 4096), 0]  # the last one was not used
+    copiers[0, 0, 1:] = [word(-100, 4096), word(200, 4096), word(1100, 512)]
+    copiers[3, 0, 1:] = [word(1000, 4096), 0, 0]
+    copiers[3, 1, 1:] = [word(1999, 4096), word(2001, 4096), 0]  # of the next token
     return timeline_of(builder.build(), layout, words.view(np.int32))
 
 
 @pytest.mark.parametrize("origin", [5000, 3 * 2**48 + 50, 3 * 2**48 - 50])
 def test_copies_of_weights_are_counted_where_they_were_asked_for(origin):
     timeline = copying_worker(origin)
-    assert sorted(timeline.waits.copied_at - origin) == [-100, 200, 1000, 1100, 1999]
+    assert sorted(timeline.waits.copied_at - origin) == [-100, 200, 1000, 1100, 1999, 2001]
     f, g = phase_times(timeline)
     assert f.rate == pytest.approx(4096 / 1000)  # the one before the first task is in no phase
     assert g.rate == pytest.approx((4096 + 512 + 4096) / 1000)
@@ -346,8 +348,8 @@ def test_a_traced_token_copies_all_weights_once():
     traced = run_traced(checkpoint, "auto", dtype="bf16", context=64, workers=3, tokens=TOKENS)
     waits, layout = traced.timeline.waits, traced.timeline.layout
     weights = emit_program(task_module(3, "sm_90"), "sm_90").stream_bytes
-    assert waits.copied_bytes.sum() == TOKENS * weights
-    assert len(waits.copied_at) <= 3 * PRODUCERS * TOKENS * layout.copies
+    assert waits.copied_bytes.sum() == (TOKENS + 1) * weights
+    assert len(waits.copied_at) <= 3 * PRODUCERS * (TOKENS + 1) * layout.copies
 
 
 def test_the_command_writes_both(tmp_path, capsys):

@@ -1,10 +1,12 @@
 namespace amk {
 
-// What a producer did in each traced iteration. The first word says how long it waited, in
-// nanoseconds: for a free slot of the ring (low half), and for its window (high half). Then there is
-// a word for each copy: the bytes in units of 16 (low 16 bits), and when they were asked for.
+// What a producer did in each traced iteration, and in the one behind them, which it begins while
+// the last of them ends. The first word says how long it waited, in nanoseconds: for a free slot of
+// the ring (low half), and for its window (high half). Then there is a word for each copy: the bytes
+// in units of 16 (low 16 bits), and when they were asked for.
 struct ProducerTrace {
   static constexpr long kWords = 1 + config::kTraceCopies;
+  static constexpr int kIterations = config::kTraceTokens + 1;
 
   uint64_t* rows = nullptr;
   uint64_t since = 0;
@@ -17,7 +19,7 @@ struct ProducerTrace {
     if (threadIdx.x % 32 != 0) return;
     const long producer = worker * config::kProducers + (trace_warp() - config::kSlices);
     rows = buffer + config::kWorkers * config::kTraceWarps * kRecords +
-           producer * config::kTraceTokens * kWords;
+           producer * kIterations * kWords;
   }
   // Notes the waits of the iteration that has ended; `iteration` begins.
   AMK_DEVICE void next(int iteration) {
@@ -35,7 +37,7 @@ struct ProducerTrace {
 
  private:
   AMK_DEVICE bool kept() const {
-    return rows != nullptr && traced >= 0 && traced < config::kTraceTokens;
+    return rows != nullptr && traced >= 0 && traced < kIterations;
   }
 };
 
